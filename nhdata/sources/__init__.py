@@ -1,0 +1,90 @@
+"""Where recordings come from: one small reader per format, registered by entry point.
+
+A source finds the recordings under the paths a user names (`iter_sessions`) and reads one of them
+(`load`). It never writes. A new one needs a class with these two methods and an entry point in the group
+``nhdata.sources``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Protocol, cast
+
+from nhcatalog.errors import UserError
+from nhdata.recording import Recording
+
+
+class SourceError(UserError):
+    """A recording that cannot be read; names the file."""
+
+    def __init__(self, path: Path | str, problem: str, remedy: str) -> None:
+        super().__init__(f"{path}: {problem}", remedy)
+        self.path = str(path)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """What a user may tell a source on the command line.
+
+    Attributes
+    ----------
+    sample_rate_hz : float or None
+        Samples per second, for formats that may not record it (Kilosort/Phy).
+    """
+
+    sample_rate_hz: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRef:
+    """A recording that was found but not read yet.
+
+    Attributes
+    ----------
+    path : Path
+        The folder or file that names the recording in messages.
+    session_id : str or None
+        Its identity, or None where even that could not be read; `Source.load` then says why.
+    """
+
+    path: Path
+    session_id: str | None
+
+
+class Source(Protocol):
+    """A reader of one format."""
+
+    name: str
+
+    def __init__(self, options: SourceOptions) -> None: ...
+
+    def iter_sessions(self, paths: Sequence[Path]) -> Iterator[SessionRef]:
+        """Find recordings, in a fixed order; a broken one is still named. Raises SourceError if a path holds none."""
+        ...
+
+    def load(self, ref: SessionRef) -> Recording:
+        """Read one recording, good units only. Raises SourceError if it cannot be trusted."""
+        ...
+
+
+def source_names() -> list[str]:
+    """Names that `open_source` knows, sorted."""
+    return sorted(entry_points(group="nhdata.sources").names)
+
+
+def open_source(name: str, options: SourceOptions | None = None) -> Source:
+    """The source registered under `name`.
+
+    Raises
+    ------
+    UserError
+        If no source has that name.
+    """
+    for point in entry_points(group="nhdata.sources"):
+        if point.name == name:
+            factory = cast(type[Source], point.load())
+            return factory(options or SourceOptions())
+    raise UserError(f"unknown source '{name}'", f"choose one of {', '.join(source_names())}")
