@@ -33,9 +33,15 @@ class SourceOptions:
     ----------
     sample_rate_hz : float or None
         Samples per second, for formats that may not record it (Kilosort/Phy).
+    n_sessions, n_units, duration_s, seed
+        What to simulate (synthetic).
     """
 
     sample_rate_hz: float | None = None
+    n_sessions: int = 4
+    n_units: int = 32
+    duration_s: float = 300.0
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

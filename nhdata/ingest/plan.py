@@ -1,0 +1,60 @@
+"""What to do with each recording that was found. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from nhdata.sources import SessionRef
+
+Existing = Literal["skip", "overwrite", "error"]
+Action = Literal["ingest", "skip", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One recording, what to do with it, and why if it is not to be ingested."""
+
+    ref: SessionRef
+    action: Action
+    reason: str = ""
+
+
+def plan_ingest(refs: Iterable[SessionRef], present: Collection[str], existing: Existing) -> list[Step]:
+    """Decide for every recording, in the order in which they were found.
+
+    Parameters
+    ----------
+    refs : iterable of SessionRef
+    present : collection of str
+        Session ids that the store holds.
+    existing : {"skip", "overwrite", "error"}
+        What to do with a session that the store holds.
+
+    Returns
+    -------
+    list of Step
+        Two recordings of one session id are never both ingested: the second fails.
+    """
+    steps: list[Step] = []
+    first: dict[str, SessionRef] = {}
+    for ref in refs:
+        if ref.session_id is None:
+            steps.append(Step(ref, "ingest"))  # reading it will say what is wrong
+        elif ref.session_id in first:
+            other = first[ref.session_id].path
+            steps.append(
+                Step(ref, "fail", f"{ref.path}: has the session id {ref.session_id} of {other}: ingest only one of them")
+            )
+        else:
+            first[ref.session_id] = ref
+            if ref.session_id not in present or existing == "overwrite":
+                steps.append(Step(ref, "ingest"))
+            elif existing == "skip":
+                steps.append(Step(ref, "skip", "already in the store"))
+            else:
+                steps.append(
+                    Step(ref, "fail", f"{ref.path}: session {ref.session_id} is in the store: use --existing skip or overwrite")
+                )
+    return steps

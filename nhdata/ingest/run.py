@@ -1,0 +1,195 @@
+"""Carry out an ingest plan, one recording after another or several at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from nhcatalog.catalog import Catalog, SessionExists
+from nhcatalog.errors import UserError
+from nhdata.ingest.plan import Existing, Step, plan_ingest
+from nhdata.sources import SourceOptions, open_source
+from nhdata.store.rows import catalog_rows
+from nhdata.store.session import Session
+from nhdata.store.write import create_store, publish, staged, write_session
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """A session that is now in the store (or would be, in a dry run)."""
+
+    session_id: str
+    source: str
+    n_units: int
+    n_spikes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A recording that was left out on purpose."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A recording that could not be ingested; the store is as it was before it."""
+
+    path: str
+    error: str
+
+
+Outcome = Ingested | Skipped | Failed
+
+
+@dataclass
+class IngestReport:
+    """What became of every recording."""
+
+    ingested: list[Ingested] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    failed: list[Failed] = field(default_factory=list)
+
+    def add(self, outcome: Outcome) -> None:
+        """File one outcome."""
+        match outcome:
+            case Ingested():
+                self.ingested.append(outcome)
+            case Skipped():
+                self.skipped.append(outcome)
+            case Failed():
+                self.failed.append(outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that one process needs to ingest one recording."""
+
+    store: Path
+    source: str
+    options: SourceOptions
+    min_good_units: int
+    overwrite: bool
+    dry_run: bool
+
+
+def ingest(
+    store: str | Path,
+    source: str,
+    paths: Sequence[str | Path],
+    *,
+    options: SourceOptions | None = None,
+    existing: Existing = "skip",
+    min_good_units: int = 10,
+    jobs: int = 1,
+    dry_run: bool = False,
+    on_start: Callable[[int], None] = lambda n: None,
+    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+) -> IngestReport:
+    """Read recordings and add their good units to a store, which is made if it is not there.
+
+    Every session is staged, moved into place and committed by itself: whatever fails or is interrupted leaves the
+    sessions before it complete and the store otherwise as it was.
+
+    Parameters
+    ----------
+    store : path
+    source : str
+        Name of a source, e.g. ``"ibl"``.
+    paths : sequence of paths
+        Where to look for recordings.
+    options : SourceOptions, optional
+    existing : {"skip", "overwrite", "error"}
+        What to do with a session that the store holds.
+    min_good_units : int
+        A recording with fewer good units is skipped and reported.
+    jobs : int
+        Recordings read at once, each in a process of its own.
+    dry_run : bool
+        Read and check everything, write nothing.
+    on_start, on_outcome : callable
+        Told the number of recordings found, then each outcome as it comes.
+
+    Returns
+    -------
+    IngestReport
+
+    Raises
+    ------
+    UserError
+        If the source is unknown or a path holds no recording of its kind.
+
+    Examples
+    --------
+    >>> from nhdata.ingest import ingest
+    >>> report = ingest("data.zarr", "phy", ["sorted/"])  # doctest: +SKIP
+    """
+    root = Path(store)
+    job = Job(root, source, options or SourceOptions(), min_good_units, existing == "overwrite", dry_run)
+    refs = list(open_source(source, job.options).iter_sessions([Path(p) for p in paths]))
+    present = Catalog(root / "catalog").snapshot().entries
+    steps = plan_ingest(refs, present, existing)
+    on_start(len(steps))
+    report = IngestReport()
+    for outcome in _outcomes(job, steps, jobs):
+        report.add(outcome)
+        on_outcome(outcome)
+    return report
+
+
+def _outcomes(job: Job, steps: list[Step], jobs: int) -> Iterator[Outcome]:
+    if jobs == 1 or len(steps) < 2:
+        for step in steps:
+            yield carry_out(job, step)
+        return
+    with ProcessPoolExecutor(min(jobs, len(steps)), mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(carry_out, job, step) for step in steps]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def carry_out(job: Job, step: Step) -> Outcome:
+    """Do what the plan says with one recording; never raises what a user could mend."""
+    path = str(step.ref.path)
+    if step.action == "skip":
+        return Skipped(path, step.reason)
+    if step.action == "fail":
+        return Failed(path, step.reason)
+    try:
+        return _ingest_one(job, step)
+    except SessionExists:
+        return Skipped(path, "committed by another writer meanwhile")
+    except UserError as error:
+        text = str(error)
+        return Failed(path, text if path in text else f"{path}: {text}")
+    except OSError as error:
+        return Failed(path, f"{path}: {error}: check the disk and its permissions; nothing was changed")
+
+
+def _ingest_one(job: Job, step: Step) -> Outcome:
+    recording = open_source(job.source, job.options).load(step.ref)
+    if recording.n_units < job.min_good_units:
+        return Skipped(
+            str(step.ref.path),
+            f"{recording.n_units} good units ({recording.provenance.rule}), fewer than {job.min_good_units}",
+        )
+    done = Ingested(recording.session_id, recording.source, recording.n_units, int(recording.spikes.time.size))
+    if job.dry_run:
+        return done
+    create_store(job.store)
+    with staged(job.store) as folder:
+        attributes = write_session(folder, recording)
+        row, tables = catalog_rows(Session(folder))
+        path = publish(job.store, folder, attributes)
+    Catalog(job.store / "catalog").add(
+        row, tables, path=path, content_hash=attributes["content_hash"], replace=job.overwrite
+    )
+    return replace(done, n_spikes=attributes["n_spikes"])

@@ -1,0 +1,61 @@
+"""What the loader yields: many windows as one set of tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import torch
+
+
+@dataclass(frozen=True)
+class WindowBatch:
+    """B windows of one or more sessions, units padded to the largest number N.
+
+    Attributes
+    ----------
+    token_time_s : (S,) float32
+        Time of each history spike relative to the end of its window's history: always below 0.
+    token_unit : (S,) int32
+        Its unit's place among the units of its window: a column of `counts` and of `unit_id`.
+    cu_seqlens : (B + 1,) int32
+        Tokens of window b are ``cu_seqlens[b]:cu_seqlens[b + 1]``.
+    history : (B, H, N) int16
+        Counts of the history in bins, oldest first.
+    ema_hz : (B, M, N) float32
+        Moving averages of the rate at the end of the history, one per time constant.
+    counts : (B, T, N) int16
+        The target: counts of the horizon in bins.
+    unit_mask : (B, N) bool
+        False where a column is padding.
+    unit_id : (B, N) int64
+        Position in ``WindowDataset.unit_ids``; -1 for padding.
+    session_id : (B,) int64
+        Position in ``WindowDataset.session_ids``.
+    t_s : (B,) float64
+        End of the history, seconds on the session's clock.
+    """
+
+    token_time_s: torch.Tensor
+    token_unit: torch.Tensor
+    cu_seqlens: torch.Tensor
+    history: torch.Tensor
+    ema_hz: torch.Tensor
+    counts: torch.Tensor
+    unit_mask: torch.Tensor
+    unit_id: torch.Tensor
+    session_id: torch.Tensor
+    t_s: torch.Tensor
+
+    def __len__(self) -> int:
+        return self.session_id.shape[0]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
+        """The same batch on another device."""
+        return replace(
+            self, **{f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)}
+        )
+
+    def pin_memory(self) -> Self:
+        """The same batch in page-locked memory; the DataLoader calls this when asked to pin."""
+        return replace(self, **{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})

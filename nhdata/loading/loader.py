@@ -1,0 +1,72 @@
+"""A DataLoader that knows how many batches it has handed out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch.utils.data
+
+from nhdata.loading.batch import WindowBatch
+from nhdata.loading.dataset import WindowDataset
+
+
+class WindowLoader:
+    """Iterate over the batches of one epoch, from where the last iteration was left.
+
+    Its state counts batches handed out, not batches read ahead by workers, so training that stops and starts
+    again with `load_state_dict` sees the identical remaining stream, with any number of workers.
+
+    Attributes
+    ----------
+    dataset : WindowDataset
+    """
+
+    def __init__(self, dataset: WindowDataset, num_workers: int, pin_memory: bool) -> None:
+        self.dataset = dataset
+        self._loader = torch.utils.data.DataLoader(
+            dataset,
+            batch_size=None,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            persistent_workers=num_workers > 0,
+            multiprocessing_context="spawn" if num_workers else None,
+        )
+        self._state = dataset.state_dict()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __iter__(self) -> Iterator[WindowBatch]:
+        self.dataset.load_state_dict(self._state)
+        for batch in self._loader:
+            self._state["step"] += 1
+            yield batch
+        self._state["step"] = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go through the order of another epoch from its beginning."""
+        self.dataset.set_epoch(epoch)
+        self._state = self.dataset.state_dict()
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch, batches handed out, seed."""
+        return dict(self._state)
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue from `state` at the next iteration."""
+        self.dataset.load_state_dict(state)
+        self._state = self.dataset.state_dict()
+
+
+def make_loader(dataset: WindowDataset, *, num_workers: int = 0, pin_memory: bool = False) -> WindowLoader:
+    """A resumable loader over `dataset`.
+
+    Parameters
+    ----------
+    dataset : WindowDataset
+    num_workers : int
+        Processes that read ahead; 0 reads in this one.
+    pin_memory : bool
+        Put batches in page-locked memory, for a GPU.
+    """
+    return WindowLoader(dataset, num_workers, pin_memory)

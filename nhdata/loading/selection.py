@@ -1,0 +1,125 @@
+"""From a SQL query to a frozen list of units and where their spikes are."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nhcatalog.errors import UserError
+from nhdata.store.store import Store
+
+ALL_GOOD = "select unit_id from units where good"
+
+
+@dataclass(frozen=True)
+class SelectedSession:
+    """The selected units of one session.
+
+    Attributes
+    ----------
+    path : Path
+        The session's Zarr group.
+    rows : (n,) int64
+        Rows of the units in the session, ascending.
+    first : int
+        Position of the first of them in ``Selection.unit_ids``.
+    """
+
+    session_id: str
+    path: Path
+    tick_hz: float
+    t_start_s: float
+    n_ticks: int
+    rows: NDArray[np.int64]
+    first: int
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Units in a fixed order: by session, then by row.
+
+    Attributes
+    ----------
+    query : str
+    position : int
+        Log position of the catalog that answered.
+    unit_ids : tuple of str
+    sessions : tuple of SelectedSession
+    """
+
+    query: str
+    position: int
+    unit_ids: tuple[str, ...]
+    sessions: tuple[SelectedSession, ...]
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the unit ids: two equal selections of units have equal hashes."""
+        return hashlib.sha256("\n".join(self.unit_ids).encode()).hexdigest()
+
+    def only(self, session_ids: Collection[str]) -> Selection:
+        """The part of the selection that lies in some of its sessions."""
+        unit_ids: list[str] = []
+        sessions = []
+        for s in self.sessions:
+            if s.session_id in session_ids:
+                sessions.append(replace(s, first=len(unit_ids)))
+                unit_ids.extend(self.unit_ids[s.first : s.first + len(s.rows)])
+        return replace(self, unit_ids=tuple(unit_ids), sessions=tuple(sessions))
+
+
+def select_units(store: Store, query: str = ALL_GOOD) -> Selection:
+    """Freeze the answer of `query`.
+
+    Parameters
+    ----------
+    store : Store
+    query : str
+        One SELECT with a column ``unit_id``.
+
+    Raises
+    ------
+    UserError
+        If the query fails, has no column ``unit_id``, or selects nothing that is in the store.
+    """
+    answer = store.sql(query)
+    if "unit_id" not in answer.column_names:
+        raise UserError(f"the selection has no column unit_id, only {', '.join(answer.column_names)}",
+                        "select unit_id from units where …")
+    selection = units_by_id(store, set(answer.column("unit_id").to_pylist()), query)
+    if not selection.unit_ids:
+        raise UserError(f"no unit of {store.path} answers {query!r}", "loosen the query, or ingest first")
+    return selection
+
+
+def units_by_id(store: Store, wanted: Collection[str], query: str) -> Selection:
+    """The units among `wanted` that the store holds; `query` is kept as where they came from."""
+    rows: dict[str, list[tuple[int, str]]] = {}
+    table = store.sql("select unit_id, session_id, unit_index from units order by session_id, unit_index")
+    for unit_id, session_id, row in zip(*(c.to_pylist() for c in table.columns), strict=True):
+        if unit_id in wanted:
+            rows.setdefault(session_id, []).append((row, unit_id))
+    unit_ids: list[str] = []
+    sessions = []
+    for session_id, units in rows.items():
+        entry = store.snapshot.entries[session_id]
+        row = entry.session
+        sessions.append(
+            SelectedSession(
+                session_id=session_id,
+                path=store.path / entry.path,
+                tick_hz=row["tick_hz"],
+                t_start_s=row["t_start_s"],
+                n_ticks=int(row["duration_s"] * row["tick_hz"] + 1e-3),
+                rows=np.array([r for r, _ in units], np.int64),
+                first=len(unit_ids),
+            )
+        )
+        unit_ids.extend(u for _, u in units)
+    return Selection(query, store.position, tuple(unit_ids), tuple(sessions))

@@ -1,0 +1,91 @@
+"""Columns of a table as Zarr arrays of plain number types, readable by any Zarr v3 reader.
+
+Zarr v3's core has no text type, so text is stored as codes into the attribute ``categories``. Missing values
+are sentinels, never 0: NaN, -1 for codes and truth values, the smallest (signed) or largest (unsigned)
+integer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
+
+from nhdata.store.layout import node_name
+
+
+def compressors(shuffle: BloscShuffle = BloscShuffle.shuffle) -> list[Any]:
+    """Blosc lz4 (decodes at the speed of memory), then a checksum that blosc lacks."""
+    return [BloscCodec(cname="lz4", clevel=5, shuffle=shuffle), Crc32cCodec()]
+
+
+def sentinel(dtype: np.dtype[Any]) -> Any:
+    """The value that stands for "nothing was written here"."""
+    if dtype.kind == "f":
+        return float("nan")
+    info = np.iinfo(dtype)
+    return info.max if dtype.kind == "u" else info.min
+
+
+def write_array(
+    group: zarr.Group, name: str, values: NDArray[Any], dims: tuple[str, ...], **attributes: Any
+) -> None:
+    """Write one small array as one chunk."""
+    group.create_array(
+        name,
+        shape=values.shape,
+        dtype=values.dtype,
+        chunks=tuple(max(1, n) for n in values.shape),
+        compressors=compressors(),
+        fill_value=attributes.pop("fill_value", None) or sentinel(values.dtype),
+        dimension_names=dims,
+        attributes=attributes,
+        config={"write_empty_chunks": True},
+    )[...] = values
+
+
+def write_column(group: zarr.Group, name: str, values: NDArray[Any], dim: str) -> None:
+    """Write one column of a table: numbers as they are, text and truth values as codes."""
+    if values.dtype.kind in "OUS":
+        text = np.array(["" if v is None else str(v) for v in values], dtype=object)
+        categories = sorted({t for t in text if t})
+        place = {category: code for code, category in enumerate(categories)}
+        codes = np.array([place.get(t, -1) for t in text], np.int32)
+        write_array(group, name, codes, (dim,), kind="text", categories=categories, fill_value=-1)
+    elif values.dtype.kind == "b":
+        write_array(group, name, values.astype(np.int8), (dim,), kind="truth", fill_value=-1)
+    else:
+        write_array(group, name, values, (dim,))
+
+
+def read_column(array: zarr.Array[Any]) -> NDArray[Any]:
+    """The column as it was before `write_column`; missing text is an empty string."""
+    values = np.asarray(array[...])
+    kind = array.attrs.get("kind")
+    if kind == "truth":
+        return values == 1
+    if kind == "text":
+        categories = array.attrs["categories"]
+        names = np.array([*categories, ""], dtype=object)  # code -1 is the last
+        return np.asarray(names[values], dtype=object)
+    return values
+
+
+def read_table(group: zarr.Group) -> dict[str, NDArray[Any]]:
+    """All columns of a table, by name."""
+    return {name: read_column(array) for name, array in sorted(group.arrays())}
+
+
+def write_table(group: zarr.Group, columns: Mapping[str, NDArray[Any]], dim: str) -> None:
+    """Write every column along one dimension; two names that become one get a number."""
+    taken: set[str] = set()
+    for name, values in columns.items():
+        safe = node_name(name)
+        while safe in taken:
+            safe += "_2"
+        taken.add(safe)
+        write_column(group, safe, np.asarray(values), dim)

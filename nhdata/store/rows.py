@@ -1,0 +1,110 @@
+"""A session's rows in the catalog, made from the session's own Zarr group: the group is the truth."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from nhcatalog.schema import FEATURE_NAMES, TABLES
+from nhdata.store.session import Session
+
+Rows = tuple[dict[str, Any], dict[str, pa.Table]]
+
+
+def catalog_rows(session: Session) -> Rows:
+    """The row of ``sessions`` and the tables ``units``, ``unit_features`` and ``intervals`` of one session."""
+    units = session.units()
+    unit_ids = unit_names(session.session_id, units)
+    intervals = session.intervals()
+    trials = intervals.get("trials")
+    row = {
+        **{k: session.attrs[k] for k in ("session_id", "source", "subject", "lab", "date", "t_start_s", "duration_s")},
+        **{k: session.attrs[k] for k in ("tick_hz", "n_units", "n_spikes", "software")},
+        "n_trials": 0 if trials is None else len(trials["start_s"]),
+    }
+    return row, {
+        "units": _units(session, units, unit_ids),
+        "unit_features": _features(session, unit_ids),
+        "intervals": _intervals(session, intervals),
+    }
+
+
+def unit_names(session_id: str, units: dict[str, NDArray[Any]]) -> list[str]:
+    """Ids of units that are unique in any store: ``session/probe/cluster``."""
+    return [f"{session_id}/{p}/{c}" for p, c in zip(units["probe"], units["cluster_id"], strict=True)]
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON can hold; what is not a number becomes null."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _json_rows(columns: dict[str, NDArray[Any]], n: int) -> list[str]:
+    return [json.dumps({name: _plain(values[i]) for name, values in columns.items()}) for i in range(n)]
+
+
+def _column(values: NDArray[Any]) -> pa.Array:
+    """Arrow array with nulls for NaN and for missing text."""
+    if values.dtype.kind in "OU":
+        return pa.array([v or None for v in values.tolist()], pa.string())
+    return pa.array(values, from_pandas=True)
+
+
+def _units(session: Session, units: dict[str, NDArray[Any]], unit_ids: list[str]) -> pa.Table:
+    n = session.n_units
+    known = {c.name for c in TABLES["units"].columns}
+    quality = units.get("quality", np.full(n, "unrated", dtype=object))
+    columns = {
+        "unit_id": pa.array(unit_ids, pa.string()),
+        "session_id": pa.array([session.session_id] * n, pa.string()),
+        "source": pa.array([session.source] * n, pa.string()),
+        "unit_index": pa.array(np.arange(n)),
+        "quality": _column(quality),
+        "good": pa.array(np.ones(n, bool)),
+        "rate_hz": pa.array(units["n_spikes"] / session.duration_s),
+        "metrics": pa.array(_json_rows({k: v for k, v in units.items() if k not in known}, n), pa.string()),
+    }
+    columns |= {name: _column(values) for name, values in units.items() if name in known and name not in columns}
+    return pa.table(columns)
+
+
+def _features(session: Session, unit_ids: list[str]) -> pa.Table:
+    attrs, values = session.feature_attrs, session.features().values
+    n = session.n_units
+    return pa.table(
+        {
+            "unit_id": pa.array(unit_ids, pa.string()),
+            "session_id": pa.array([session.session_id] * n, pa.string()),
+            "window_start_s": pa.array(np.full(n, attrs["window_start_s"], float)),
+            "window_stop_s": pa.array(np.full(n, attrs["window_stop_s"], float)),
+            "version": pa.array(np.full(n, attrs["version"])),
+            **{name: _column(values[:, k]) for k, name in enumerate(FEATURE_NAMES)},
+        }
+    )
+
+
+def _intervals(session: Session, intervals: dict[str, dict[str, NDArray[Any]]]) -> pa.Table:
+    parts = []
+    for name, columns in intervals.items():
+        n = len(columns["start_s"])
+        fields = {k: v for k, v in columns.items() if k not in ("start_s", "stop_s")}
+        parts.append(
+            pa.table(
+                {
+                    "session_id": pa.array([session.session_id] * n, pa.string()),
+                    "source": pa.array([session.source] * n, pa.string()),
+                    "name": pa.array([name] * n, pa.string()),
+                    "interval_index": pa.array(np.arange(n)),
+                    "start_s": pa.array(columns["start_s"].astype(float)),
+                    "stop_s": pa.array(columns["stop_s"].astype(float)),
+                    "fields": pa.array(_json_rows(fields, n), pa.string()),
+                }
+            )
+        )
+    return pa.concat_tables(parts) if parts else pa.table({})

@@ -1,0 +1,268 @@
+"""Read one session of a store."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from nhcatalog.errors import UserError
+from nhdata.features.bins import bin_ticks, binned_counts
+from nhdata.features.reference import FEATURE_NAMES, reference_features
+from nhdata.store.columns import read_column, read_table
+from nhdata.store.layout import BLOCK_S, tick_at
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+COUNTS_CHUNK_S = 60.0
+
+
+class Session:
+    """One recording session: spikes, units, intervals, series and features.
+
+    Obtained from ``nhdata.open(path).session(session_id)``. Nothing is read before it is asked for, and
+    nothing is ever written. Times are seconds on the recording's own clock, windows are half-open.
+
+    Attributes
+    ----------
+    path : Path
+        The session's Zarr group.
+    session_id, source : str
+    t_start_s, duration_s : float
+        The session spans ``[t_start_s, t_start_s + duration_s)``.
+    tick_hz : float
+        Ticks per second: every spike time is ``t_start_s + tick / tick_hz``.
+    n_units, n_spikes : int
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            group = zarr.open_group(path, mode="r")
+        except FileNotFoundError:
+            raise UserError(f"{path}: no session here", "run 'nhdata validate' on the store") from None
+        self.attrs: dict[str, Any] = dict(group.attrs)
+        self.session_id: str = self.attrs["session_id"]
+        self.source: str = self.attrs["source"]
+        self.t_start_s: float = self.attrs["t_start_s"]
+        self.duration_s: float = self.attrs["duration_s"]
+        self.tick_hz: float = self.attrs["tick_hz"]
+        self.n_units: int = self.attrs["n_units"]
+        self.n_spikes: int = self.attrs["n_spikes"]
+
+    def __repr__(self) -> str:
+        return (
+            f"<Session {self.session_id} ({self.source}): {self.n_units} units, {self.n_spikes:,} spikes, "
+            f"{self.duration_s:.1f} s>"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    @property
+    def t_stop_s(self) -> float:
+        """End of the session, seconds on its own clock."""
+        return self.t_start_s + self.duration_s
+
+    @cached_property
+    def _group(self) -> zarr.Group:
+        return zarr.open_group(self.path, mode="r")
+
+    @cached_property
+    def _block(self) -> NDArray[np.int64]:
+        return np.asarray(self._array("spikes/block")[...])
+
+    def _array(self, name: str) -> zarr.Array[Any]:
+        node = self._group[name]
+        assert isinstance(node, zarr.Array)
+        return node
+
+    def ticks(
+        self, start_tick: int = 0, stop_tick: int | None = None
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
+        """Spikes of ``[start_tick, stop_tick)`` on the session's integer clock.
+
+        Returns
+        -------
+        tick : (n,) uint32
+            Sorted ticks since the start of the session.
+        unit : (n,) uint16
+            Row of each spike's unit.
+        """
+        lo, hi = 0, self.n_spikes
+        last = self._block.size - 1
+        per_block = BLOCK_S * self.tick_hz
+        if start_tick > 0:
+            lo = int(self._block[min(int(start_tick / per_block), last)])
+        if stop_tick is not None:
+            hi = int(self._block[min(max(int(stop_tick / per_block) + 1, 0), last)])
+        tick = np.asarray(self._array("spikes/tick")[lo:hi])
+        unit = np.asarray(self._array("spikes/unit")[lo:hi])
+        first = np.searchsorted(tick, np.uint32(max(start_tick, 0)))
+        stop = tick.size if stop_tick is None else np.searchsorted(tick, np.uint32(np.clip(stop_tick, 0, 2**32 - 1)))
+        return tick[first:stop], unit[first:stop]
+
+    def spikes(
+        self, start_s: float | None = None, stop_s: float | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.uint16]]:
+        """Spikes of the half-open window ``[start_s, stop_s)``, by default of the whole session.
+
+        Returns
+        -------
+        times_s : (n,) float64
+            Sorted spike times, seconds on the session's clock.
+        unit : (n,) uint16
+            Row of each spike's unit in `units`.
+
+        Raises
+        ------
+        UserError
+            If the window ends before it starts.
+        """
+        start_s = self.t_start_s if start_s is None else start_s
+        stop_s = self.t_stop_s if stop_s is None else stop_s
+        if not start_s <= stop_s:
+            raise UserError(f"the window [{start_s}, {stop_s}) s ends before it starts", "give start_s <= stop_s")
+        tick, unit = self.ticks(*(tick_at(t, self.t_start_s, self.tick_hz) for t in (start_s, stop_s)))
+        return self.t_start_s + tick / self.tick_hz, unit
+
+    def units(self) -> dict[str, NDArray[Any]]:
+        """Columns of the units table, each (n_units,); missing text is ''."""
+        return self._table("units")
+
+    def intervals(self) -> dict[str, dict[str, NDArray[Any]]]:
+        """Tables of time spans by name (``trials``, …), each with ``start_s`` and ``stop_s``."""
+        return {name: self._table(f"intervals/{name}") for name in self._names("intervals")}
+
+    def series(self) -> dict[str, tuple[NDArray[np.float64], NDArray[Any], str]]:
+        """Continuous signals by name: ``time_s`` (n,), ``value`` (n,) or (n, k), and the unit of the value."""
+        return {
+            name: (
+                read_column(self._array(f"series/{name}/time_s")),
+                read_column(self._array(f"series/{name}/value")),
+                str(self._group[f"series/{name}"].attrs["unit"]),
+            )
+            for name in self._names("series")
+        }
+
+    def _names(self, kind: str) -> list[str]:
+        group = self._group[kind]
+        assert isinstance(group, zarr.Group)
+        return sorted(group.group_keys())
+
+    def _table(self, name: str) -> dict[str, NDArray[Any]]:
+        group = self._group[name]
+        assert isinstance(group, zarr.Group)
+        return read_table(group)
+
+    @property
+    def feature_attrs(self) -> dict[str, Any]:
+        """Window and version of the stored reference features."""
+        return dict(self._group["features/reference"].attrs)
+
+    def features(self, start_s: float | None = None, stop_s: float | None = None) -> xr.DataArray:
+        """The 33 reference features: the stored ones, or those of the window ``[start_s, stop_s)``.
+
+        Returns
+        -------
+        xarray.DataArray
+            (unit, feature) float64, NaN where undefined; see `nhdata.features.reference`.
+
+        Raises
+        ------
+        UserError
+            If the window is empty or not within the session.
+        """
+        import xarray as xr
+
+        if start_s is None and stop_s is None:
+            attrs = self.feature_attrs
+            window = (attrs["window_start_s"], attrs["window_stop_s"])
+            values = np.asarray(self._array("features/reference/value")[...])
+        else:
+            window = (self.t_start_s if start_s is None else start_s, self.t_stop_s if stop_s is None else stop_s)
+            if not self.t_start_s <= window[0] < window[1] <= self.t_stop_s + 1 / self.tick_hz:
+                raise UserError(
+                    f"the window [{window[0]}, {window[1]}) s is not within session {self.session_id}",
+                    f"stay within [{self.t_start_s}, {self.t_stop_s}) s",
+                )
+            start, stop = (tick_at(t, self.t_start_s, self.tick_hz) for t in window)
+            tick, unit = self.ticks(start, stop)
+            values = reference_features(
+                tick, unit, n_units=self.n_units, start_tick=start, stop_tick=stop, tick_hz=self.tick_hz
+            )
+        return xr.DataArray(
+            values,
+            dims=("unit", "feature"),
+            coords={"unit": np.arange(self.n_units), "feature": list(FEATURE_NAMES)},
+            name="reference_features",
+            attrs={"session_id": self.session_id, "window_start_s": window[0], "window_stop_s": window[1]},
+        )
+
+    def counts(self, bin_s: float) -> xr.DataArray:
+        """Spike counts of every unit in bins of `bin_s`, lazily: nothing is read before it is computed.
+
+        Returns
+        -------
+        xarray.DataArray
+            (time, unit) uint16 on dask, one chunk a minute. ``time`` is the start of each half-open bin,
+            seconds on the session's clock; a last bin cut off by the session's end is left out.
+
+        Raises
+        ------
+        UserError
+            If `bin_s` is not positive or longer than the session; on computing, if a count passes 65,535.
+        """
+        import dask.array as da
+        import xarray as xr
+
+        numerator, denominator = bin_ticks(bin_s, self.tick_hz)
+        n_bins = int(self.duration_s * self.tick_hz + 1e-3) * denominator // numerator
+        if n_bins == 0:
+            raise UserError(
+                f"bin_s={bin_s} is longer than session {self.session_id} ({self.duration_s:.3f} s)", "use a shorter bin"
+            )
+        per_chunk = max(1, round(COUNTS_CHUNK_S / bin_s))
+        chunks = tuple(min(per_chunk, n_bins - k) for k in range(0, n_bins, per_chunk))
+        values = da.map_blocks(
+            _count_chunk,
+            session=self,
+            bin_s=bin_s,
+            width=(numerator, denominator),
+            chunks=(chunks, (self.n_units,)),
+            dtype=np.uint16,
+            meta=np.empty((0, 0), np.uint16),
+        )
+        return xr.DataArray(
+            values,
+            dims=("time", "unit"),
+            coords={"time": self.t_start_s + np.arange(n_bins) * bin_s, "unit": np.arange(self.n_units)},
+            name="counts",
+            attrs={"session_id": self.session_id, "bin_s": bin_s, "units": "spikes per bin"},
+        )
+
+
+def _count_chunk(
+    session: Session, bin_s: float, width: tuple[int, int], block_info: Any = None
+) -> NDArray[np.uint16]:
+    """Counts of one chunk of bins."""
+    first, stop = block_info[None]["array-location"][0]
+    start_tick, stop_tick = (-(-k * width[0] // width[1]) for k in (first, stop))
+    tick, unit = session.ticks(start_tick, stop_tick)
+    return binned_counts(
+        tick,
+        unit,
+        n_units=session.n_units,
+        first_bin=first,
+        n_bins=stop - first,
+        bin_s=bin_s,
+        tick_hz=session.tick_hz,
+    )

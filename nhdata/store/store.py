@@ -1,0 +1,116 @@
+"""A store: sessions on disk, and the catalog that says which of them exist."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import zarr
+
+from nhcatalog.catalog import Catalog, Snapshot
+from nhcatalog.errors import UserError
+from nhdata.store.layout import STORE_VERSION
+from nhdata.store.session import Session
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Store:
+    """Read-only view of a store, pinned to one position of its catalog's log.
+
+    What is committed after `open` is seen by `refresh`, or by opening the store again. Opening and reading
+    never write. A Store may be pickled: it travels as its path and position.
+    """
+
+    def __init__(self, path: Path, at: int | None = None) -> None:
+        self.path = path
+        self.catalog = Catalog(path / "catalog")
+        self.snapshot: Snapshot = self.catalog.snapshot(at)
+
+    def __repr__(self) -> str:
+        return f"<Store {self.path}: {len(self.snapshot.entries)} sessions at log position {self.position}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "at": self.position}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    @property
+    def position(self) -> int:
+        """Log position that this view is pinned to; 0 is an empty store."""
+        return self.snapshot.position
+
+    @property
+    def session_ids(self) -> list[str]:
+        """All sessions, sorted."""
+        return sorted(self.snapshot.entries)
+
+    def refresh(self) -> None:
+        """Move to the newest position of the log."""
+        self.snapshot = self.catalog.snapshot()
+
+    def sql(self, query: str, params: list[Any] | dict[str, Any] | None = None) -> pa.Table:
+        """Run one SELECT over ``sessions``, ``units``, ``unit_features`` and ``intervals``.
+
+        Parameters
+        ----------
+        query : str
+            DuckDB SQL, exactly one SELECT.
+        params : list or dict, optional
+            Values for ``?`` or ``$name`` in the query.
+
+        Returns
+        -------
+        pyarrow.Table
+            ``.to_pandas()`` gives a data frame.
+
+        Raises
+        ------
+        UserError
+            If the query is not one SELECT, names what is not there, or reaches outside the catalog.
+        """
+        return self.snapshot.sql(query, params)
+
+    def session(self, session_id: str) -> Session:
+        """The session of that id.
+
+        Raises
+        ------
+        UserError
+            If the store has no such session.
+        """
+        entry = self.snapshot.entries.get(session_id)
+        if entry is None:
+            raise UserError(f"{self.path} has no session {session_id!r}", "list them with 'nhdata ls'")
+        return Session(self.path / entry.path)
+
+
+def open_store(path: str | os.PathLike[str], at: int | None = None) -> Store:
+    """Open a store for reading; also known as ``nhdata.open``.
+
+    Parameters
+    ----------
+    path : path-like
+        The store's folder, e.g. ``"data.zarr"``.
+    at : int, optional
+        Log position to read at; the newest by default.
+
+    Raises
+    ------
+    UserError
+        If there is no store at `path`, it is of another version, or `at` lies outside its log.
+    """
+    root = Path(path)
+    try:
+        attrs = zarr.open_group(root, mode="r").attrs
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"no store at {root}", "make one with 'nhdata ingest … --store'") from None
+    if attrs.get("nhdata_store") != STORE_VERSION:
+        raise UserError(
+            f"{root} is not a store of version {STORE_VERSION} (found {attrs.get('nhdata_store')})",
+            "open it with the version of neurohorizon that wrote it",
+        )
+    return Store(root, at)

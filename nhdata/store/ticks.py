@@ -1,0 +1,103 @@
+"""From a source's spike times to sorted integer ticks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nhcatalog.errors import UserError
+from nhdata.recording import Recording, Spikes
+from nhdata.store.layout import NO_TICK, NO_UNIT, tick_rate_hz
+
+LATE_START_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """A session's clock: tick k is at ``t_start_s + k / tick_hz`` seconds of the source's own clock.
+
+    `duration_s` ends after the last spike.
+    """
+
+    t_start_s: float
+    duration_s: float
+    tick_hz: float
+
+
+def session_clock(spikes: Spikes, stop_s: float) -> Clock:
+    """Choose a clock: the source's samples where it counts them, else the finest that fits.
+
+    The session starts at the source's zero, or, where nothing happens in the first minute (a clock that
+    counts from 1970, a piece cut from a longer recording), at the whole second before the first spike.
+
+    Raises
+    ------
+    UserError
+        If the session is too long for uint32 ticks at 30 kHz.
+    """
+    if spikes.time.size == 0:
+        return Clock(0.0, max(stop_s, 0.0), spikes.sample_rate_hz or tick_rate_hz(stop_s))
+    rate_hz = spikes.sample_rate_hz
+    first_s, last_s = (float(t) / (rate_hz or 1.0) for t in (spikes.time.min(), spikes.time.max()))
+    t_start_s = float(math.floor(first_s)) if first_s > LATE_START_S else 0.0
+    if rate_hz is None:
+        tick_hz = tick_rate_hz(max(last_s, stop_s) - t_start_s)
+    else:
+        tick_hz = rate_hz
+        t_start_s = math.floor(t_start_s * rate_hz) / rate_hz
+        if (last_s - t_start_s) * rate_hz >= NO_TICK - 1:
+            raise UserError(f"{last_s / 3600:.1f} hours of samples do not fit 2^32", "split the session")
+    last_tick = round((last_s - t_start_s) * tick_hz)
+    return Clock(t_start_s, max(stop_s - t_start_s, (last_tick + 1) / tick_hz), tick_hz)
+
+
+def sorted_ticks(spikes: Spikes, clock: Clock) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
+    """Spikes as ticks since the session's start, sorted by time and, within a tick, by unit.
+
+    Returns
+    -------
+    tick : (n_spikes,) uint32
+    unit : (n_spikes,) uint16
+    """
+    if spikes.sample_rate_hz is None:
+        ticks: NDArray[Any] = np.rint((spikes.time - clock.t_start_s) * clock.tick_hz)
+    else:
+        ticks = spikes.time - spikes.time.dtype.type(round(clock.t_start_s * clock.tick_hz))
+    key = ticks.astype(np.uint64)
+    key <<= np.uint64(16)
+    key |= spikes.unit.astype(np.uint64)
+    if not bool(np.all(key[1:] >= key[:-1])):
+        key.sort()
+    unit = (key & np.uint64(0xFFFF)).astype(np.uint16)
+    key >>= np.uint64(16)
+    return key.astype(np.uint32), unit
+
+
+def check_recording(recording: Recording) -> None:
+    """Hold a source to its word before anything is written.
+
+    Raises
+    ------
+    UserError
+        If the columns of units differ in length, a spike names a unit that is not there, a time is not a
+        number or negative, or there are more than 65,534 units.
+    """
+    who = f"{recording.source} session {recording.session_id}"
+    remedy = "this is a fault of the source's reader; please report it"
+    n_units = recording.n_units
+    for name, column in recording.units.items():
+        if column.shape != (n_units,):
+            raise UserError(f"{who}: units column {name} has shape {column.shape}, not ({n_units},)", remedy)
+    if n_units >= NO_UNIT:
+        raise UserError(f"{who}: {n_units} units", f"a session holds at most {NO_UNIT - 1}")
+    spikes = recording.spikes
+    if spikes.time.shape != spikes.unit.shape:
+        raise UserError(f"{who}: {spikes.time.size} spike times, {spikes.unit.size} spike units", remedy)
+    if spikes.unit.size and (int(spikes.unit.min()) < 0 or int(spikes.unit.max()) >= n_units):
+        raise UserError(f"{who}: a spike names unit {int(spikes.unit.max())} of {n_units}", remedy)
+    if spikes.time.size and not (np.isfinite(spikes.time).all() and spikes.time.min() >= 0):
+        raise UserError(f"{who}: a spike time is negative or not a number", remedy)

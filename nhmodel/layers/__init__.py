@@ -1,0 +1,1 @@
+"""Parts of the network: rotary time, attention over ragged spikes, unit identity, and the head."""

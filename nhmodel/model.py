@@ -1,0 +1,173 @@
+"""NeuroHorizon: past spikes in, the rate of every unit in every future bin out."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from nhdata.loading import WindowBatch
+from nhmodel.config import DataConfig, ModelConfig
+from nhmodel.layers.blocks import Attention, DecoderLayer, FeedForward, SpikeAttention
+from nhmodel.layers.head import RateHead
+from nhmodel.layers.identity import UnitIdentity
+from nhmodel.layers.rotary import RotaryTime
+from nhmodel.loss import PoissonNLLLoss
+
+MAX_LOG_GAIN = 6.0
+
+
+class UnitTable(NamedTuple):
+    """What the model knows of the units of a data set before it sees a window.
+
+    Attributes
+    ----------
+    features : (U, 33) float64
+        Reference features; NaN where undefined.
+    log_mean : (U,) float32
+        Log of the mean count per bin in the reference.
+    row : (U,) int64
+        Row of the learned table, -1 for a unit that was not in training.
+    """
+
+    features: Tensor
+    log_mean: Tensor
+    row: Tensor
+
+    def to(self, device: torch.device | str) -> UnitTable:
+        """The same table on another device."""
+        return UnitTable(*(x.to(device) for x in self))
+
+
+class Tokens(NamedTuple):
+    """The spikes of a batch as the encoder takes them; see `NeuroHorizon.tokenize`."""
+
+    row: Tensor
+    time_s: Tensor
+    cu_seqlens: Tensor
+    unit: Tensor
+    unit_of: Tensor
+    heard: Tensor
+
+
+class NeuroHorizon(nn.Module):
+    """A spike-token Perceiver with a causal decoder over future bins.
+
+    Latents on a grid of past times read the spikes (one token each: its unit's embedding, its time by rotation),
+    think among themselves, and are read by one query per future bin; a head turns bins and unit embeddings into
+    rates. It works for any set of units in any order, and starts as the null: every unit at its reference mean.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    data : DataConfig
+        Decides the number of bins and moving averages.
+    n_units : int
+        Units of training: rows of the learned table.
+    """
+
+    def __init__(self, config: ModelConfig, data: DataConfig, n_units: int) -> None:
+        super().__init__()
+        self.config, self.data = config, data
+        dim, heads, dropout = config.dim, config.n_heads, config.dropout
+        self.n_bins = round(data.horizon_s / data.bin_s)
+        n_steps = math.ceil(data.history_s / config.latent_step_s)
+        n_ema = len(data.ema_tau_s)
+        self.identity = UnitIdentity(config.identity, n_units, dim, dropout, config.table_dropout)
+        self.rotary = RotaryTime(dim // heads)
+        self.latents = nn.Parameter(0.1 * torch.randn(config.latents_per_step, dim))
+        self.bins = nn.Parameter(0.1 * torch.randn(self.n_bins, dim))
+        self.read = SpikeAttention(dim, heads, dropout)
+        self.read_think = FeedForward(dim, dropout)
+        self.process = nn.ModuleList(
+            nn.ModuleList([Attention(dim, heads, dropout), FeedForward(dim, dropout)]) for _ in range(config.depth)
+        )
+        self.decode = nn.ModuleList(DecoderLayer(dim, heads, dropout) for _ in range(config.decoder_depth))
+        n_history = round(data.history_s / data.bin_s)
+        self.head = RateHead(dim, self.n_bins, n_history, n_ema, config.head_hidden, config.rank, dropout)
+        self.loss = PoissonNLLLoss()
+        step = torch.arange(n_steps) - n_steps + 0.5
+        self.register_buffer("latent_time_s", (step * data.history_s / n_steps).repeat_interleave(len(self.latents)), persistent=False)
+        self.register_buffer("bin_time_s", (torch.arange(self.n_bins) + 0.5) * data.bin_s, persistent=False)
+
+    @property
+    def n_parameters(self) -> int:
+        """Trainable numbers, the table of units included."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def tokenize(self, batch: WindowBatch) -> Tokens:
+        """Number the units of a batch and point its spikes at them.
+
+        In training, random units of each window are not heard: their spikes are left out (they are still to be
+        forecast), so that no forecast hangs on one neighbour.
+
+        Returns
+        -------
+        Tokens
+            ``row`` (S,) of each spike among ``unit`` (U,), the distinct units of the batch; ``time_s`` (S,);
+            ``cu_seqlens`` (B + 1,); ``unit_of`` (B, N) rows of ``unit``; ``heard`` (B, N) bool.
+        """
+        unit, unit_of = torch.unique(batch.unit_id.clamp(min=0), return_inverse=True)
+        heard = batch.unit_mask
+        window = torch.repeat_interleave(
+            torch.arange(len(batch), device=unit.device), batch.cu_seqlens.diff(), output_size=len(batch.token_unit)
+        )
+        row, time_s, cu_seqlens = unit_of[window, batch.token_unit], batch.token_time_s, batch.cu_seqlens
+        if self.training and self.config.unit_dropout > 0:
+            heard = heard & (torch.rand(heard.shape, device=unit.device) >= self.config.unit_dropout)
+            kept = heard[window, batch.token_unit]
+            row, time_s = row[kept], time_s[kept]
+            lengths = torch.bincount(window[kept], minlength=len(batch))
+            cu_seqlens = torch.cat([cu_seqlens[:1], lengths.cumsum(0).to(torch.int32)])
+        return Tokens(row, time_s, cu_seqlens, unit, unit_of, heard)
+
+    def forward(self, batch: WindowBatch, units: UnitTable) -> Tensor:
+        """Log expected counts.
+
+        Parameters
+        ----------
+        batch : WindowBatch
+            Its targets are not looked at.
+        units : UnitTable
+            Of the data set that `batch` came from.
+
+        Returns
+        -------
+        (B, T, N) float32
+            Log of the expected count of each unit in each bin of the horizon; columns of padding are meaningless.
+        """
+        tokens = self.tokenize(batch)
+        embedding = self.identity(units.features[tokens.unit], units.row[tokens.unit])
+        bins = self.encode(tokens, embedding, len(batch))
+        log_mean = units.log_mean[tokens.unit][tokens.unit_of]
+        own, ema = self._past(batch, log_mean)
+        gain = self.head(bins, embedding[tokens.unit_of], own, ema * tokens.heard[..., None], tokens.heard)
+        return log_mean[:, None] + gain.float().clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN)
+
+    def encode(self, tokens: Tokens, embedding: Tensor, n_windows: int) -> Tensor:
+        """States of the horizon's bins: (B, T, dim)."""
+        latent_angle, bin_angle = self.rotary(self.latent_time_s), self.rotary(self.bin_time_s)
+        n_steps = len(self.latent_time_s) // len(self.latents)
+        x = self.latents.repeat(n_steps, 1).expand(n_windows, -1, -1)
+        x = self.read(x, latent_angle, embedding, tokens.row, self.rotary(tokens.time_s), tokens.cu_seqlens)
+        x = self.read_think(x)
+        for attend, think in self.process:
+            x = think(attend(x, latent_angle))
+        bins = self.bins.expand(n_windows, -1, -1)
+        for layer in self.decode:
+            bins = layer(bins, bin_angle, x, latent_angle)
+        return bins
+
+    def _past(self, batch: WindowBatch, log_mean: Tensor) -> tuple[Tensor, Tensor]:
+        """Each unit's own past: (B, N, H + M) for the own-history path, its last M columns for the population."""
+        mean_hz = log_mean.exp()[:, None] / self.data.bin_s
+        floor_hz = 0.2 * mean_hz + 0.02
+        ema = torch.log((batch.ema_hz + floor_hz) / (mean_hz + floor_hz)) * batch.unit_mask[:, None]
+        own = torch.cat([batch.history.sqrt(), ema], dim=1).transpose(1, 2)
+        return own, ema.transpose(1, 2)
+
+    def compute_loss(self, batch: WindowBatch, units: UnitTable) -> Tensor:
+        """Mean Poisson loss over the valid (bin, unit) pairs of a batch."""
+        return self.loss(self(batch, units), batch.counts, batch.unit_mask[:, None])

@@ -1,0 +1,155 @@
+"""A run: a folder with a model, its settings and what it was trained on.
+
+``run.json`` (settings, selection, hashes), ``best.safetensors`` and ``last.safetensors`` (weights), ``state.pt`` (where
+training stands; loads with ``weights_only=True``) and ``metrics.jsonl``. Every file is replaced by one rename.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from nhcatalog.errors import UserError
+from nhdata.loading import WindowDataset
+from nhdata.store.store import Store
+from nhmodel.config import Config
+from nhmodel.model import NeuroHorizon
+
+RUN_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What ``run.json`` holds.
+
+    Attributes
+    ----------
+    config : Config
+    query : str
+        The selection of units, as SQL.
+    position : int
+        Log position of the catalog it was asked at.
+    selection_hash : str
+    unit_ids : tuple of str
+        The units of training, in the order of the learned table.
+    content_hash : dict
+        Content hash of every session of training.
+    windows_hash : dict
+        Hash of the windows of each split.
+    """
+
+    config: Config
+    query: str
+    position: int
+    selection_hash: str
+    unit_ids: tuple[str, ...]
+    content_hash: dict[str, str]
+    windows_hash: dict[str, str]
+
+    @classmethod
+    def of(cls, config: Config, store: Store, train: WindowDataset, splits: dict[str, WindowDataset]) -> Self:
+        """Describe a run that is about to begin."""
+        return cls(
+            config=config,
+            query=train.selection.query,
+            position=train.selection.position,
+            selection_hash=train.selection.hash,
+            unit_ids=train.unit_ids,
+            content_hash={s: store.snapshot.entries[s].content_hash for s in train.session_ids},
+            windows_hash={name: windows.windows_hash for name, windows in splits.items()},
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write ``run.json``."""
+        values = asdict(self) | {
+            "schema": RUN_SCHEMA,
+            "software": f"neurohorizon {version('neurohorizon')}",
+            "torch": torch.__version__,
+            "config": self.config.model_dump(mode="json"),
+        }
+        write_bytes(folder / "run.json", json.dumps(values, indent=1).encode())
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read ``run.json``; raises UserError if it is not there, of another version, or damaged."""
+        path = folder / "run.json"
+        try:
+            values = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            raise UserError(f"no run at {folder}", "make one with 'nhmodel train … --out'") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: {error}", "train again") from None
+        if not isinstance(values, dict) or values.get("schema") != RUN_SCHEMA:
+            raise UserError(f"{path} is not of schema {RUN_SCHEMA}", "use the version of neurohorizon that wrote it")
+        try:
+            return cls(
+                config=Config.model_validate(values["config"]),
+                unit_ids=tuple(values["unit_ids"]),
+                **{k: values[k] for k in ("query", "position", "selection_hash", "content_hash", "windows_hash")},
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path} is damaged ({type(error).__name__})", "train again") from None
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace a file by one rename, after its new content is on the disk."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def save_weights(path: Path, model: NeuroHorizon) -> None:
+    """Write the weights as safetensors, replacing the file by one rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, temporary)
+    os.replace(temporary, path)
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write where training stands: tensors, numbers and text only, so that it loads with ``weights_only=True``."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+def load(run: str | Path, weights: str = "best") -> NeuroHorizon:
+    """The trained model of a run, ready to forecast.
+
+    Parameters
+    ----------
+    run : path
+        Folder written by ``nhmodel train``.
+    weights : {"best", "last"}
+
+    Returns
+    -------
+    NeuroHorizon
+        In evaluation mode, on the CPU. Nothing but tensors is read from the file.
+
+    Raises
+    ------
+    UserError
+        If the run is not there, or its weights are damaged or of another shape.
+    """
+    folder = Path(run)
+    info = RunInfo.read(folder)
+    model = NeuroHorizon(info.config.model, info.config.data, len(info.unit_ids))
+    path = folder / f"{weights}.safetensors"
+    try:
+        model.load_state_dict(load_file(path))
+    except FileNotFoundError:
+        raise UserError(f"{path} is not there", "train until the first validation, or use the other weights") from None
+    except (SafetensorError, RuntimeError) as error:
+        raise UserError(f"{path}: {str(error).splitlines()[0]}", "the file is damaged or of another version; train again") from None
+    return model.eval()
