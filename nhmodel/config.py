@@ -103,7 +103,9 @@ def load_config(preset: str = "tiny", settings: Sequence[str] = ()) -> Config:
     elif preset in preset_names():
         text = files("nhmodel.presets").joinpath(f"{preset}.toml").read_text()
     else:
-        raise UserError(f"unknown preset '{preset}'", f"choose one of {', '.join(preset_names())}, or name a .toml file")
+        raise UserError(
+            f"unknown preset '{preset}'", f"choose one of {', '.join(preset_names())}, or name a .toml file"
+        )
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

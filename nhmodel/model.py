@@ -89,7 +89,11 @@ class NeuroHorizon(nn.Module):
         self.head = RateHead(dim, self.n_bins, n_history, n_ema, config.head_hidden, config.rank, dropout)
         self.loss = PoissonNLLLoss()
         step = torch.arange(n_steps) - n_steps + 0.5
-        self.register_buffer("latent_time_s", (step * data.history_s / n_steps).repeat_interleave(len(self.latents)), persistent=False)
+        self.register_buffer(
+            "latent_time_s",
+            (step * data.history_s / n_steps).repeat_interleave(len(self.latents)),
+            persistent=False,
+        )
         self.register_buffer("bin_time_s", (torch.arange(self.n_bins) + 0.5) * data.bin_s, persistent=False)
 
     @property
@@ -112,7 +116,9 @@ class NeuroHorizon(nn.Module):
         unit, unit_of = torch.unique(batch.unit_id.clamp(min=0), return_inverse=True)
         heard = batch.unit_mask
         window = torch.repeat_interleave(
-            torch.arange(len(batch), device=unit.device), batch.cu_seqlens.diff(), output_size=len(batch.token_unit)
+            torch.arange(len(batch), device=unit.device),
+            batch.cu_seqlens.diff(),
+            output_size=len(batch.token_unit),
         )
         row, time_s, cu_seqlens = unit_of[window, batch.token_unit], batch.token_time_s, batch.cu_seqlens
         if self.training and self.config.unit_dropout > 0:

@@ -151,5 +151,7 @@ def load(run: str | Path, weights: str = "best") -> NeuroHorizon:
     except FileNotFoundError:
         raise UserError(f"{path} is not there", "train until the first validation, or use the other weights") from None
     except (SafetensorError, RuntimeError) as error:
-        raise UserError(f"{path}: {str(error).splitlines()[0]}", "the file is damaged or of another version; train again") from None
+        raise UserError(
+            f"{path}: {str(error).splitlines()[0]}", "the file is damaged or of another version; train again"
+        ) from None
     return model.eval()

@@ -46,9 +46,7 @@ def bin_ticks(bin_s: float, tick_hz: float) -> tuple[int, int]:
         raise UserError(f"bin_s={bin_s} is not a width", "give a positive number of seconds, e.g. 0.02")
     width = (Fraction(repr(float(bin_s))) * Fraction(repr(float(tick_hz)))).limit_denominator(MAX_DENOMINATOR)
     if width < 1:
-        raise UserError(
-            f"bin_s={bin_s} is shorter than one tick of {1 / tick_hz:.3g} s", "use a wider bin"
-        )
+        raise UserError(f"bin_s={bin_s} is shorter than one tick of {1 / tick_hz:.3g} s", "use a wider bin")
     return width.numerator, width.denominator
 
 

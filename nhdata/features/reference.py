@@ -40,7 +40,6 @@ N_LAGS = 10
 FANO_BIN_S = 0.02
 
 
-
 @kernel
 def _isi_cv(train: NDArray[np.uint32]) -> float:
     """Standard deviation over mean of the intervals, in one pass about the first interval."""
@@ -92,7 +91,7 @@ def _train_counts(
 def _autocorrelation(counts: NDArray[np.int64], out: NDArray[np.float64]) -> None:
     """Sample autocorrelation at lags 1 … len(out): sum of lagged products of deviations / sum of squares."""
     n = counts.size
-    mean = counts.sum() / n if n else 0.0
+    mean = counts.sum() / max(n, 1)
     power = 0.0
     for i in range(n):
         power += (counts[i] - mean) ** 2

@@ -45,7 +45,11 @@ def plan_ingest(refs: Iterable[SessionRef], present: Collection[str], existing: 
         elif ref.session_id in first:
             other = first[ref.session_id].path
             steps.append(
-                Step(ref, "fail", f"{ref.path}: has the session id {ref.session_id} of {other}: ingest only one of them")
+                Step(
+                    ref,
+                    "fail",
+                    f"{ref.path}: has the session id {ref.session_id} of {other}: ingest only one of them",
+                )
             )
         else:
             first[ref.session_id] = ref
@@ -55,6 +59,10 @@ def plan_ingest(refs: Iterable[SessionRef], present: Collection[str], existing: 
                 steps.append(Step(ref, "skip", "already in the store"))
             else:
                 steps.append(
-                    Step(ref, "fail", f"{ref.path}: session {ref.session_id} is in the store: use --existing skip or overwrite")
+                    Step(
+                        ref,
+                        "fail",
+                        f"{ref.path}: session {ref.session_id} is in the store: use --existing skip or overwrite",
+                    )
                 )
     return steps

@@ -53,7 +53,8 @@ class WindowBatch:
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """The same batch on another device."""
         return replace(
-            self, **{f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)}
+            self,
+            **{f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)},
         )
 
     def pin_memory(self) -> Self:

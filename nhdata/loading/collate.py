@@ -15,7 +15,7 @@ def bounds(tick: NDArray[np.uint32], context: int, start: int, mark: int, stop: 
     a = at + np.searchsorted(tick[at:], np.uint32(max(start, 0)))
     b = a + np.searchsorted(tick[a:], np.uint32(mark))
     c = b + np.searchsorted(tick[b:], np.uint32(min(stop, 0xFFFFFFFE)))
-    return at, a, b, c
+    return int(at), int(a), int(b), int(c)
 
 
 @kernel

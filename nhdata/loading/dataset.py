@@ -108,18 +108,19 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
             raise UserError(f"gap_s={gap_s} lets splits share spikes", f"use at least {history_s + horizon_s}")
         self._cache = SpikeCache(memory_budget_mb)
         self._width = [bin_ticks(bin_s, s.tick_hz) for s in self.selection.sessions]
-        self._shapes = [
-            WindowShape(-(-self.n_history * n // d), -(-self.n_horizon * n // d)) for n, d in self._width
-        ]
+        self._shapes = [WindowShape(-(-self.n_history * n // d), -(-self.n_horizon * n // d)) for n, d in self._width]
         self._spans = [
             split_span(
-                split, s.n_ticks, round(gap_s * s.tick_hz), None if reference_s is None else round(reference_s * s.tick_hz)
+                split,
+                s.n_ticks,
+                round(gap_s * s.tick_hz),
+                None if reference_s is None else round(reference_s * s.tick_hz),
             )
             for s in self.selection.sessions
         ]
         self._column = [_columns(s) for s in self.selection.sessions]
         # epoch and first step live in shared memory, so that workers that persist see them change
-        self._position = torch.zeros(2, dtype=torch.int64).share_memory_()
+        self._position = torch.zeros(2, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
         if len(self) == 0:
             longest_s = max((b - a) / s.tick_hz for (a, b), s in zip(self._spans, self.selection.sessions, strict=True))
             raise UserError(
@@ -250,7 +251,11 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         self, number: int, mark: int, history: NDArray[Any], counts: NDArray[Any], ema: NDArray[Any]
     ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Fill one window's rows and return its tokens."""
-        session, (num, den), shape = self.selection.sessions[number], self._width[number], self._shapes[number]
+        session, (num, den), shape = (
+            self.selection.sessions[number],
+            self._width[number],
+            self._shapes[number],
+        )
         column = self._column[number]
         tick, unit = self._cache.spikes(session.path)
         past_bins = min(mark * den // num, round(EMA_CONTEXT_S / self.bin_s)) if self.ema_tau_s else 0
@@ -262,7 +267,8 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         fits &= cut_counts(tick[b:c], unit[b:c], column, mark, num, den, 0, counts)
         if not fits:
             raise UserError(
-                f"a bin of {self.bin_s} s in session {session.session_id} holds more than 32,767 spikes", "use shorter bins"
+                f"a bin of {self.bin_s} s in session {session.session_id} holds more than 32,767 spikes",
+                "use shorter bins",
             )
         if past_bins:
             weight = ema_weights(self.ema_tau_s, self.bin_s, past_bins)

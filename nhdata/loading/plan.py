@@ -55,9 +55,7 @@ class WindowShape:
     horizon: int
 
 
-def split_span(
-    split: str, n_ticks: int, gap: int, reference: int | None = None
-) -> tuple[int, int]:
+def split_span(split: str, n_ticks: int, gap: int, reference: int | None = None) -> tuple[int, int]:
     """The stretch ``[start, stop)`` of a session that belongs to a split.
 
     Train, valid and test are the first 70 %, the next 10 % and the last 20 % of the session; each but the
@@ -95,9 +93,7 @@ def n_windows(span: tuple[int, int], shape: WindowShape, stride: int, jitter: bo
     return room // stride + 1 if room >= 0 else 0
 
 
-def window_marks(
-    span: tuple[int, int], shape: WindowShape, stride: int, offset: int, n: int
-) -> NDArray[np.int64]:
+def window_marks(span: tuple[int, int], shape: WindowShape, stride: int, offset: int, n: int) -> NDArray[np.int64]:
     """Marks of `n` windows, `stride` apart, the first `offset` ticks after the earliest possible one."""
     return span[0] + shape.history + offset + stride * np.arange(n, dtype=np.int64)
 

@@ -90,8 +90,10 @@ def select_units(store: Store, query: str = ALL_GOOD) -> Selection:
     """
     answer = store.sql(query)
     if "unit_id" not in answer.column_names:
-        raise UserError(f"the selection has no column unit_id, only {', '.join(answer.column_names)}",
-                        "select unit_id from units where …")
+        raise UserError(
+            f"the selection has no column unit_id, only {', '.join(answer.column_names)}",
+            "select unit_id from units where …",
+        )
     selection = units_by_id(store, set(answer.column("unit_id").to_pylist()), query)
     if not selection.unit_ids:
         raise UserError(f"no unit of {store.path} answers {query!r}", "loosen the query, or ingest first")

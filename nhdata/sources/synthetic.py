@@ -64,9 +64,7 @@ class SyntheticSource:
             If a path was given, or a count or duration is not positive.
         """
         if paths:
-            raise UserError(
-                f"the synthetic source reads no path, but was given {paths[0]}", "leave the path out"
-            )
+            raise UserError(f"the synthetic source reads no path, but was given {paths[0]}", "leave the path out")
         o = self.options
         if min(o.n_sessions, o.n_units) < 1 or not o.duration_s >= 1:
             raise UserError(
@@ -86,9 +84,7 @@ class SyntheticSource:
         return simulate(rng, ref.session_id, number, o.n_units, o.duration_s)
 
 
-def simulate(
-    rng: np.random.Generator, session_id: str, number: int, n_units: int, duration_s: float
-) -> Recording:
+def simulate(rng: np.random.Generator, session_id: str, number: int, n_units: int, duration_s: float) -> Recording:
     """One session of `n_units` units over `duration_s` seconds.
 
     Parameters
@@ -114,11 +110,13 @@ def simulate(
     n_bins = n_steps // RATE_BIN_STEPS
     rate = np.zeros((n_bins, n_units), np.float32)
     seed = int(rng.integers(2**31))
-    step, unit = _spikes(seed, latent, *_parts(network), rate)
-    sample = (
-        step * int(SAMPLE_RATE_HZ * STEP_S) + rng.integers(0, int(SAMPLE_RATE_HZ * STEP_S), step.size)
-    ).astype(np.int64)
-    wheel_time_s = np.arange(0, n_steps, 10) * STEP_S
+    step, unit = _spikes(
+        seed, latent, network.log_rate_hz, network.loading, network.coupling, network.refractory_steps, rate
+    )
+    samples_per_step = round(SAMPLE_RATE_HZ * STEP_S)
+    sample = step * samples_per_step + rng.integers(0, samples_per_step, step.size)
+    wheel_time_s = np.asarray(np.arange(0, n_steps, 10) * STEP_S, np.float64)
+    rate_time_s = np.asarray((np.arange(n_bins) + 0.5) * RATE_BIN_STEPS * STEP_S, np.float64)
     wheel_velocity = 2.0 * latent[::10, 0] + 0.2 * rng.standard_normal(wheel_time_s.size)
     region = np.array(REGIONS, dtype=object)[np.arange(n_units) * len(REGIONS) // n_units]
     return Recording(
@@ -143,7 +141,7 @@ def simulate(
         series={
             "wheel_position": Series(wheel_time_s, np.cumsum(wheel_velocity) * 10 * STEP_S, "rad"),
             "wheel_velocity": Series(wheel_time_s, wheel_velocity, "rad/s"),
-            "true_rate_hz": Series((np.arange(n_bins) + 0.5) * RATE_BIN_STEPS * STEP_S, rate, "Hz"),
+            "true_rate_hz": Series(rate_time_s, rate, "Hz"),
         },
         subject=f"sim{number // 2:02d}",
         lab="simulation",
@@ -160,10 +158,6 @@ def _draw_network(rng: np.random.Generator, n_units: int) -> Network:
         coupling=coupling,
         refractory_steps=rng.integers(2, 6, n_units),
     )
-
-
-def _parts(network: Network) -> tuple[Any, ...]:
-    return network.log_rate_hz, network.loading, network.coupling, network.refractory_steps
 
 
 def _draw_trials(rng: np.random.Generator, duration_s: float) -> dict[str, NDArray[Any]]:

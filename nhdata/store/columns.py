@@ -8,7 +8,7 @@ integer.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import zarr
@@ -31,9 +31,7 @@ def sentinel(dtype: np.dtype[Any]) -> Any:
     return info.max if dtype.kind == "u" else info.min
 
 
-def write_array(
-    group: zarr.Group, name: str, values: NDArray[Any], dims: tuple[str, ...], **attributes: Any
-) -> None:
+def write_array(group: zarr.Group, name: str, values: NDArray[Any], dims: tuple[str, ...], **attributes: Any) -> None:
     """Write one small array as one chunk."""
     group.create_array(
         name,
@@ -67,10 +65,9 @@ def read_column(array: zarr.Array[Any]) -> NDArray[Any]:
     values = np.asarray(array[...])
     kind = array.attrs.get("kind")
     if kind == "truth":
-        return values == 1
+        return np.asarray(values == 1)
     if kind == "text":
-        categories = array.attrs["categories"]
-        names = np.array([*categories, ""], dtype=object)  # code -1 is the last
+        names = np.array([*cast(list[str], array.attrs["categories"]), ""], dtype=object)  # code -1 is the last
         return np.asarray(names[values], dtype=object)
     return values
 

@@ -29,9 +29,7 @@ def _feed_table(digest: hashlib._Hash, label: str, columns: Mapping[str, NDArray
         _feed(digest, f"{label}/{name}", np.asarray(columns[name]))
 
 
-def content_hash(
-    recording: Recording, clock: Clock, tick: NDArray[np.uint32], unit: NDArray[np.uint16]
-) -> str:
+def content_hash(recording: Recording, clock: Clock, tick: NDArray[np.uint32], unit: NDArray[np.uint16]) -> str:
     """SHA-256 over the clock, the spikes, the units, the intervals and the series of a session.
 
     Returns

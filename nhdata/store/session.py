@@ -85,9 +85,7 @@ class Session:
         assert isinstance(node, zarr.Array)
         return node
 
-    def ticks(
-        self, start_tick: int = 0, stop_tick: int | None = None
-    ) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
+    def ticks(self, start_tick: int = 0, stop_tick: int | None = None) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
         """Spikes of ``[start_tick, stop_tick)`` on the session's integer clock.
 
         Returns
@@ -188,7 +186,10 @@ class Session:
             window = (attrs["window_start_s"], attrs["window_stop_s"])
             values = np.asarray(self._array("features/reference/value")[...])
         else:
-            window = (self.t_start_s if start_s is None else start_s, self.t_stop_s if stop_s is None else stop_s)
+            window = (
+                self.t_start_s if start_s is None else start_s,
+                self.t_stop_s if stop_s is None else stop_s,
+            )
             if not self.t_start_s <= window[0] < window[1] <= self.t_stop_s + 1 / self.tick_hz:
                 raise UserError(
                     f"the window [{window[0]}, {window[1]}) s is not within session {self.session_id}",
@@ -228,11 +229,12 @@ class Session:
         n_bins = int(self.duration_s * self.tick_hz + 1e-3) * denominator // numerator
         if n_bins == 0:
             raise UserError(
-                f"bin_s={bin_s} is longer than session {self.session_id} ({self.duration_s:.3f} s)", "use a shorter bin"
+                f"bin_s={bin_s} is longer than session {self.session_id} ({self.duration_s:.3f} s)",
+                "use a shorter bin",
             )
         per_chunk = max(1, round(COUNTS_CHUNK_S / bin_s))
         chunks = tuple(min(per_chunk, n_bins - k) for k in range(0, n_bins, per_chunk))
-        values = da.map_blocks(
+        values = da.map_blocks(  # type: ignore[no-untyped-call]
             _count_chunk,
             session=self,
             bin_s=bin_s,
@@ -250,9 +252,7 @@ class Session:
         )
 
 
-def _count_chunk(
-    session: Session, bin_s: float, width: tuple[int, int], block_info: Any = None
-) -> NDArray[np.uint16]:
+def _count_chunk(session: Session, bin_s: float, width: tuple[int, int], block_info: Any = None) -> NDArray[np.uint16]:
     """Counts of one chunk of bins."""
     first, stop = block_info[None]["array-location"][0]
     start_tick, stop_tick = (-(-k * width[0] // width[1]) for k in (first, stop))

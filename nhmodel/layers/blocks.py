@@ -39,7 +39,13 @@ class SpikeAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: Tensor, x_angle: Tensor, unit: Tensor, token_row: Tensor, token_angle: Tensor, cu_seqlens: Tensor
+        self,
+        x: Tensor,
+        x_angle: Tensor,
+        unit: Tensor,
+        token_row: Tensor,
+        token_angle: Tensor,
+        cu_seqlens: Tensor,
     ) -> Tensor:
         """Update latents.
 
@@ -80,9 +86,7 @@ class Attention(nn.Module):
         self.q, self.kv, self.out = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self, x: Tensor, x_angle: Tensor, y: Tensor | None = None, y_angle: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, x_angle: Tensor, y: Tensor | None = None, y_angle: Tensor | None = None) -> Tensor:
         """``x`` (B, L, dim) reads ``y`` (B, M, dim); angles are (L, A) and (M, A)."""
         y, y_angle = (x, x_angle) if y is None or y_angle is None else (y, y_angle)
         b, n, dim = x.shape

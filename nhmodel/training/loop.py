@@ -124,9 +124,7 @@ def train(
     model = NeuroHorizon(config.model, config.data, len(selection.unit_ids))
     if model.identity.encoder is not None:
         model.identity.encoder.fit_normaliser(units.features.numpy())
-    loader = make_loader(
-        windows["train"], num_workers=config.data.num_workers, pin_memory=fabric.device.type == "cuda"
-    )
+    loader = make_loader(windows["train"], num_workers=config.data.num_workers, pin_memory=fabric.device.type == "cuda")
 
     info = RunInfo.of(config, store, windows["train"], windows)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
@@ -203,9 +201,7 @@ def validation_fp_bps(model: NeuroHorizon, windows: WindowDataset, units: UnitTa
     return bits(nll, nll_null, n_spikes) or 0.0
 
 
-def _validate(
-    folder: Path, standing: Standing, model: NeuroHorizon, windows: WindowDataset, units: UnitTable
-) -> None:
+def _validate(folder: Path, standing: Standing, model: NeuroHorizon, windows: WindowDataset, units: UnitTable) -> None:
     """Score, keep the weights if they are the best so far, and log one line."""
     standing.valid_fp_bps = validation_fp_bps(model, windows, units)
     if standing.valid_fp_bps > standing.best:
@@ -232,9 +228,7 @@ def _save(folder: Path, standing: Standing, model: NeuroHorizon, optimizer: Any,
     save_state(folder / "state.pt", state)
 
 
-def _resume(
-    folder: Path, info: RunInfo, standing: Standing, model: NeuroHorizon, optimizer: Any, loader: Any
-) -> None:
+def _resume(folder: Path, info: RunInfo, standing: Standing, model: NeuroHorizon, optimizer: Any, loader: Any) -> None:
     """Put everything back where it was left; refuses if the data have changed since."""
     before = RunInfo.read(folder)
     if (before.unit_ids, before.content_hash) != (info.unit_ids, info.content_hash):

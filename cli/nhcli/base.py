@@ -1,0 +1,64 @@
+"""What all commands share: errors of one line, exit codes, commands that load when they are needed."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from nhcatalog.errors import UserError
+
+EXIT_ERROR, EXIT_PARTLY, EXIT_INTERRUPTED = 1, 3, 130
+
+
+class Command(click.Command):
+    """A command whose errors are one line and a remedy; ``--debug`` shows the traceback."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(
+            click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error.")
+        )
+
+    def invoke(self, ctx: click.Context) -> Any:
+        debug = "--debug" in sys.argv
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            if debug:
+                raise
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(EXIT_ERROR)
+        except KeyboardInterrupt:
+            click.echo("interrupted; what was finished is kept", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
+        except BrokenPipeError:
+            sys.stdout = None  # type: ignore[assignment]
+            ctx.exit(0)
+        except (OSError, MemoryError) as error:
+            if debug:
+                raise
+            click.echo(
+                f"error: {error or type(error).__name__}: check the path, its permissions and the disk",
+                err=True,
+            )
+            ctx.exit(EXIT_ERROR)
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's file when the command is asked for."""
+
+    def __init__(self, *args: Any, package: str = "", names: tuple[str, ...] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.package, self.names = package, names
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.names)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in self.names:
+            return None
+        command: click.Command = importlib.import_module(f"{self.package}.{name}").command
+        return command

@@ -1,0 +1,21 @@
+"""``nhdata``: recordings in, SQL and arrays out."""
+
+import click
+
+from nhcli.base import LazyGroup
+
+
+@click.group(
+    cls=LazyGroup,
+    package="nhcli.data",
+    names=("ingest", "ls", "info", "sql", "features"),
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(package_name="neurohorizon")
+def cli() -> None:
+    """Spike-sorted recordings in a store that answers SQL.
+
+    \b
+    nhdata ingest --source phy sorted/ --store data.zarr
+    nhdata sql --store data.zarr "select region, count(*) from units group by 1"
+    """

@@ -1,0 +1,54 @@
+"""``nhdata info``."""
+
+from __future__ import annotations
+
+import click
+
+from nhcli import options
+from nhcli.base import Command
+from nhcli.output import print_json
+
+
+@click.command("info", cls=Command)
+@click.argument("session_id", required=False)
+@options.store
+@options.as_json
+def command(session_id: str | None, store: str, as_json: bool) -> None:
+    """What a store, or one of its sessions, holds and where it came from."""
+    import nhdata
+
+    opened = nhdata.open(store)
+    if session_id is None:
+        totals = opened.sql(
+            "select count(*) as n_sessions, coalesce(sum(n_units), 0)::bigint as n_units, "
+            "coalesce(sum(n_spikes), 0)::bigint as n_spikes, coalesce(sum(duration_s), 0) / 3600 as hours from sessions"
+        ).to_pylist()[0]
+        value = {"schema": 1, "store": str(opened.path), "position": opened.position, **totals}
+    else:
+        session = opened.session(session_id)
+        value = {
+            "schema": 1,
+            **session.attrs,
+            "intervals": {name: len(table["start_s"]) for name, table in session.intervals().items()},
+            "series": {name: {"n": len(time_s), "unit": unit} for name, (time_s, _, unit) in session.series().items()},
+            "features": {k: v for k, v in session.feature_attrs.items() if k != "feature_names"},
+        }
+    if as_json:
+        print_json(value)
+    else:
+        _print(value, 0)
+
+
+def _print(value: dict[str, object], indent: int) -> None:
+    for name, item in value.items():
+        if name == "schema" or item is None:
+            continue
+        if isinstance(item, dict):
+            click.echo(" " * indent + name)
+            _print(item, indent + 2)
+        elif isinstance(item, list) and item and isinstance(item[0], dict):
+            click.echo(" " * indent + name)
+            for one in item:
+                click.echo(" " * (indent + 2) + "  ".join(str(v) for v in one.values()))
+        else:
+            click.echo(f"{' ' * indent}{name:<{max(1, 22 - indent)}} {item}")

@@ -1,0 +1,123 @@
+"""``nhdata ingest``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from nhcli import options
+from nhcli.base import EXIT_ERROR, EXIT_PARTLY, Command
+from nhcli.output import print_json, progress_bar
+
+if TYPE_CHECKING:
+    from nhdata.ingest import IngestReport, Outcome
+
+
+@click.command("ingest", cls=Command)
+@click.option("--source", required=True, metavar="NAME", help="Format of the recordings: ibl, nwb, phy or synthetic.")
+@click.argument("paths", nargs=-1, type=click.Path())
+@options.store
+@click.option(
+    "--existing",
+    type=click.Choice(["skip", "overwrite", "error"]),
+    default="skip",
+    show_default=True,
+    help="What to do with a session that the store holds.",
+)
+@click.option(
+    "--min-good-units",
+    default=10,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Skip recordings with fewer.",
+)
+@click.option(
+    "--sample-rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="HZ",
+    help="phy: samples per second, where params.py is missing.",
+)
+@click.option("--sessions", default=4, show_default=True, help="synthetic: sessions to simulate.")
+@click.option("--units", default=32, show_default=True, help="synthetic: units per session.")
+@click.option("--seconds", default=300.0, show_default=True, help="synthetic: length of a session.")
+@click.option("--seed", default=0, show_default=True, help="synthetic: decides everything.")
+@click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Recordings read at once.")
+@click.option("--dry-run", is_flag=True, help="Read and check everything, write nothing.")
+@options.as_json
+@options.progress
+@click.pass_context
+def command(
+    ctx: click.Context,
+    source: str,
+    paths: tuple[str, ...],
+    store: str,
+    existing: str,
+    min_good_units: int,
+    sample_rate: float | None,
+    sessions: int,
+    units: int,
+    seconds: float,
+    seed: int,
+    jobs: int,
+    dry_run: bool,
+    as_json: bool,
+    progress: bool,
+) -> None:
+    """Read recordings and add their good units to a store.
+
+    PATHS are files or folders; folders are searched. Each session is committed by itself: what fails or is interrupted
+    leaves the rest as it was, and running the same command again goes on from there.
+
+    Exit code: 0 all well, 1 nothing could be read, 3 some failed.
+    """
+    from nhcatalog.errors import UserError
+    from nhdata.ingest import Failed, Skipped, ingest
+    from nhdata.sources import SourceOptions
+
+    if not paths and source != "synthetic":
+        raise UserError(f"no path given for source {source}", f"nhdata ingest --source {source} PATH … --store {store}")
+
+    with progress_bar(progress) as bar:
+        task = bar.add_task("ingest", total=None, note="")
+
+        def on_outcome(outcome: Outcome) -> None:
+            if isinstance(outcome, Failed):
+                bar.console.print(
+                    f"error: {outcome.error}", style=None, markup=False, highlight=False, soft_wrap=True
+                ) if progress else click.echo(f"error: {outcome.error}", err=True)
+            elif isinstance(outcome, Skipped) and not as_json:
+                click.echo(f"skipped: {outcome.path}: {outcome.reason}", err=True)
+            bar.advance(task)
+
+        report = ingest(
+            store,
+            source,
+            paths,
+            options=SourceOptions(sample_rate, sessions, units, seconds, seed),
+            existing=existing,  # type: ignore[arg-type]
+            min_good_units=min_good_units,
+            jobs=jobs,
+            dry_run=dry_run,
+            on_start=lambda n: bar.update(task, total=n),
+            on_outcome=on_outcome,
+        )
+    if as_json:
+        print_json({"schema": 1, "dry_run": dry_run, **{k: [asdict(x) for x in v] for k, v in vars(report).items()}})
+    else:
+        for done in report.ingested:
+            click.echo(f"{done.session_id}  {done.source}  {done.n_units} units  {done.n_spikes} spikes")
+        verb = "would be ingested" if dry_run else f"ingested into {store}"
+        click.echo(
+            f"{len(report.ingested)} {verb}, {len(report.skipped)} skipped, {len(report.failed)} failed",
+            err=True,
+        )
+    ctx.exit(_exit_code(report))
+
+
+def _exit_code(report: IngestReport) -> int:
+    if not report.failed:
+        return 0
+    there = any(skipped.reason == "already in the store" for skipped in report.skipped)
+    return EXIT_PARTLY if report.ingested or there else EXIT_ERROR

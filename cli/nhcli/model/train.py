@@ -1,0 +1,72 @@
+"""``nhmodel train``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from nhcli import options
+from nhcli.base import Command
+from nhcli.output import print_json, progress_bar
+
+if TYPE_CHECKING:
+    from nhmodel.training.loop import Standing
+
+
+@click.command("train", cls=Command)
+@options.store
+@click.option("--preset", default="tiny", show_default=True, help="A preset (tiny, small), or a TOML file of settings.")
+@click.option("--out", "run", required=True, metavar="FOLDER", help="Folder of the run.")
+@click.option("--select", metavar="SQL", help="Units to train on: a SELECT with a column unit_id.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a setting, e.g. train.max_minutes=4.",
+)
+@click.option("--resume", is_flag=True, help="Go on with the run at --out.")
+@options.as_json
+@options.progress
+def command(
+    store: str,
+    preset: str,
+    run: str,
+    select: str | None,
+    settings: tuple[str, ...],
+    resume: bool,
+    as_json: bool,
+    progress: bool,
+) -> None:
+    """Train a NeuroHorizon on the units of a store, which is only read.
+
+    Ctrl-C saves; --resume goes on from there.
+    """
+    from nhmodel.config import load_config
+    from nhmodel.training import train
+
+    config = load_config(preset, settings)
+    if select is not None:
+        config = config.model_copy(update={"data": config.data.model_copy(update={"select": select})})
+    with progress_bar(progress) as bar:
+        task = bar.add_task("train", total=100, note="")
+
+        def on_step(standing: Standing) -> None:
+            note = f"step {standing.step}  loss {standing.loss:.4f}  valid {standing.valid_fp_bps:.4f} bits/spike"
+            bar.update(task, completed=round(100 * standing.done), note=note)
+
+        standing = train(store, config, run, resume=resume, on_step=on_step)
+    value = {
+        "run": run,
+        "steps": standing.step,
+        "minutes": round(standing.minutes, 2),
+        "valid_fp_bps": standing.best,
+    }
+    if as_json:
+        print_json({"schema": 1, **value})
+    else:
+        click.echo(
+            f"{run}: {standing.step} steps in {standing.minutes:.1f} min, "
+            f"best validation {standing.best:.4f} bits/spike (step {standing.best_step})"
+        )

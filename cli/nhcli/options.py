@@ -1,0 +1,37 @@
+"""Options that several commands have, each defined once."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+store = click.option(
+    "--store",
+    default="data.zarr",
+    envvar="NHDATA_STORE",
+    show_default=True,
+    show_envvar=True,
+    metavar="PATH",
+    help="The store.",
+)
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+
+progress = click.option(
+    "--progress/--no-progress",
+    default=None,
+    callback=lambda ctx, param, value: sys.stderr.isatty() if value is None else value,
+    help="Progress on stderr; by default if it is a terminal.",
+)
+
+table_format = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json", "parquet"]),
+    default="table",
+    show_default=True,
+    help="How to print the rows.",
+)
+
+out = click.option("--out", metavar="FILE", help="Write to a file instead of stdout.")

@@ -1,0 +1,76 @@
+"""Columns of the units table: honest names, plain types, and tables of several probes put together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+UNKNOWN = "unknown"
+MAX_TEXT = 200
+
+COMPUTED = frozenset({"unit_id", "session_id", "source", "unit_index", "good", "n_spikes", "rate_hz"})
+"""Names the catalog gives to what it works out itself; a source's column of that name is left out."""
+
+
+def safe_name(text: str) -> str:
+    """`text` as a column or table name: letters, digits and ``_`` only."""
+    return re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or "_"
+
+
+def is_plain(values: NDArray[Any]) -> bool:
+    """Whether a column is one-dimensional numbers, booleans or short text."""
+    if values.ndim != 1:
+        return False
+    if values.dtype.kind in "OU":
+        return all(isinstance(value, str) and len(value) <= MAX_TEXT for value in values)
+    return values.dtype.kind in "biuf"
+
+
+def add_columns(
+    columns: dict[str, NDArray[Any]],
+    more: Iterable[tuple[str, NDArray[Any]]],
+    renamed: Mapping[str, str],
+) -> None:
+    """Add a source's own columns under safe names, without replacing one of `columns`.
+
+    `renamed` maps the source's names to ours, which carry their unit.
+    Columns that are not plain (`is_plain`), that the catalog works out itself (`COMPUTED`), or whose name
+    is taken in any mixture of capitals are left out.
+    """
+    taken = {name.lower() for name in columns}
+    for name, values in more:
+        safe = safe_name(renamed.get(name, name))
+        if safe in COMPUTED or safe.lower() in taken or not is_plain(values):
+            continue
+        columns[safe] = values
+        taken.add(safe.lower())
+
+
+def stack_columns(tables: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """One table below the other; a column that one of them lacks is NaN there, or ``""`` for text.
+
+    Parameters
+    ----------
+    tables : sequence of mappings to (n,) arrays
+        At least one; all with ``cluster_id``.
+    """
+    if len(tables) == 1:
+        return dict(tables[0])
+    stacked = {}
+    for name in dict.fromkeys(name for table in tables for name in table):
+        is_text = any(name in table and table[name].dtype.kind in "OU" for table in tables)
+        empty = "" if is_text else np.nan
+        parts = [table.get(name, np.full(len(table["cluster_id"]), empty)) for table in tables]
+        if is_text:
+            parts = [part.astype(object) if part.dtype.kind in "OU" else part.astype(str) for part in parts]
+        stacked[name] = np.concatenate(parts)
+    return stacked
+
+
+def text_column(values: Iterable[str]) -> NDArray[Any]:
+    """Text as an object array, whatever its length."""
+    return np.array([*values, None], dtype=object)[:-1]

@@ -1,0 +1,86 @@
+"""Continuous signals in an NWB file: processed behaviour such as position or running speed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import h5py
+import numpy as np
+
+from nhdata.recording import Series
+from nhdata.sources import SourceError
+from nhdata.sources._columns import safe_name
+from nhdata.sources.nwb_tables import as_text
+
+MAX_COLUMNS = 8
+MAX_VALUES = 50_000_000
+MEND = "write that series anew, or remove it"
+
+
+def read_series(file: h5py.File) -> dict[str, Series]:
+    """Numeric time series under ``/processing``, the module ``behavior`` first.
+
+    Each is named by the end of its path, as much as makes it unique. Raw acquisition is left out, and so are
+    voltages (`ElectricalSeries`), images and series of more than 8 columns or 50 million values.
+
+    Raises
+    ------
+    SourceError
+        If a series has more or fewer times than samples.
+    """
+    modules = file.get("processing", {})
+    found: dict[str, Series] = {}
+    for module in sorted(modules, key=lambda name: (name != "behavior", name)):
+        for group in _time_series(modules[module]):
+            if (series := _read(group)) is not None:
+                found[_unique_name(group, found)] = series
+    return found
+
+
+def _time_series(group: h5py.Group) -> Iterator[h5py.Group]:
+    if not isinstance(group, h5py.Group):
+        return
+    if "data" in group and ("timestamps" in group or "starting_time" in group):
+        yield group
+        return
+    for name in group:
+        yield from _time_series(group.get(name))
+
+
+def _unique_name(group: h5py.Group, taken: dict[str, Series]) -> str:
+    parts = [safe_name(part) for part in group.name.split("/")[2:]]
+    names = ["_".join(parts[-n:]) for n in range(1, len(parts) + 1)]
+    names += [f"{names[-1]}_{n}" for n in range(2, len(taken) + 3)]
+    return next(name for name in names if name not in taken)
+
+
+def _read(group: h5py.Group) -> Series | None:
+    data = group["data"]
+    is_signal = (
+        isinstance(data, h5py.Dataset)
+        and data.dtype.kind in "biuf"
+        and data.ndim in (1, 2)
+        and (data.ndim == 1 or data.shape[1] <= MAX_COLUMNS)
+        and 0 < data.size <= MAX_VALUES
+    )
+    if not is_signal or as_text(group.attrs.get("neurodata_type")) == "ElectricalSeries":
+        return None
+    if "timestamps" in group:
+        time_s = group["timestamps"][:].astype(np.float64)
+    else:
+        start = group["starting_time"]
+        rate_hz = float(start.attrs["rate"])
+        if not rate_hz > 0:
+            raise SourceError(group.file.filename, f"{group.name} has a rate of {rate_hz} Hz", MEND)
+        time_s = float(start[()]) + np.arange(len(data)) / rate_hz
+    if time_s.shape != data.shape[:1]:
+        problem = f"{group.name} has {len(data)} samples but {len(time_s)} times"
+        raise SourceError(group.file.filename, problem, MEND)
+    value = data[:]
+    if value.dtype.kind != "f":
+        value = value.astype(np.float64)
+    conversion = float(data.attrs.get("conversion", 1.0))
+    offset = float(data.attrs.get("offset", 0.0))
+    if (conversion, offset) != (1.0, 0.0):
+        value = value * conversion + offset
+    return Series(time_s, value, as_text(data.attrs.get("unit")) or "unknown")

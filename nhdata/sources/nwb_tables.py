@@ -1,0 +1,111 @@
+"""NWB's tables (`DynamicTable`) read as plain columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from nhdata.recording import Columns
+from nhdata.sources import SourceError
+from nhdata.sources._columns import add_columns, safe_name, text_column
+
+
+def as_text(value: Any) -> str | None:
+    """Text of a scalar or attribute that may be bytes, text or absent."""
+    if isinstance(value, h5py.Dataset):
+        value = value[()]
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    return value if isinstance(value, str) and value else None
+
+
+def read_column(table: h5py.Group, name: str, n_rows: int) -> NDArray[Any] | None:
+    """One column with one number, boolean or text a row; None where there is none or it is not like that.
+
+    Ragged columns (with ``<name>_index``), those of more dimensions, references and rows of other tables
+    are not.
+
+    Returns
+    -------
+    (n_rows,) array or None
+        Text as objects.
+    """
+    column = table.get(name)
+    if not isinstance(column, h5py.Dataset) or f"{name}_index" in table or column.shape != (n_rows,):
+        return None
+    if as_text(column.attrs.get("neurodata_type")) == "DynamicTableRegion":
+        return None
+    if h5py.check_string_dtype(column.dtype):
+        return text_column(column.asstr(errors="replace")[:])
+    return column[:] if column.dtype.kind in "biuf" else None
+
+
+def read_columns(table: h5py.Group, n_rows: int) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Name and values of the columns that `read_column` reads, in the table's order, but ``id``."""
+    order = [as_text(name) for name in table.attrs.get("colnames", ())]
+    for name in dict.fromkeys([*order, *table]):
+        if name is None or name == "id" or (name.endswith("_index") and name.removesuffix("_index") in table):
+            continue
+        if (values := read_column(table, name, n_rows)) is not None:
+            yield name, values
+
+
+def ragged_bounds(table: h5py.Group, name: str) -> NDArray[np.int64]:
+    """Where each row of a ragged column starts and, at the end, where the last one stops.
+
+    Parameters
+    ----------
+    table : h5py.Group
+    name : str
+        A one-dimensional column with ``<name>_index``; without it each row has one element.
+
+    Returns
+    -------
+    (n_rows + 1,) int64
+
+    Raises
+    ------
+    SourceError
+        If the index decreases or passes the end of the column.
+    """
+    length = len(table[name])
+    if f"{name}_index" not in table:
+        return np.arange(length + 1)
+    stops = table[f"{name}_index"][:].astype(np.int64)
+    bounds = np.concatenate([np.zeros(1, np.int64), stops])
+    if (np.diff(bounds) < 0).any() or bounds[-1] > length:
+        problem = f"{table.name}/{name}_index decreases or passes the end of {name} ({length})"
+        raise SourceError(table.file.filename, problem, "download the file again or write it anew")
+    return bounds
+
+
+def read_intervals(file: h5py.File) -> dict[str, Columns]:
+    """Tables of time spans under ``/intervals``; rows whose start or stop is not finite are left out.
+
+    Raises
+    ------
+    SourceError
+        If a table's start and stop times differ in number.
+    """
+    tables: dict[str, Columns] = {}
+    for name, table in file.get("intervals", {}).items():
+        if not (isinstance(table, h5py.Group) and {"start_time", "stop_time"} <= table.keys()):
+            continue
+        n_rows = len(table["start_time"])
+        start_s, stop_s = (read_column(table, column, n_rows) for column in ("start_time", "stop_time"))
+        if start_s is None or stop_s is None or start_s.dtype.kind == "O" or stop_s.dtype.kind == "O":
+            problem = f"{table.name} has no numbers for start_time and stop_time, as many of each"
+            raise SourceError(file.filename, problem, "download the file again or write it anew")
+        keep = np.isfinite(start_s) & np.isfinite(stop_s)
+        columns: dict[str, NDArray[Any]] = {
+            "start_s": start_s[keep].astype(np.float64),
+            "stop_s": stop_s[keep].astype(np.float64),
+        }
+        own = (pair for pair in read_columns(table, n_rows) if pair[0] not in ("start_time", "stop_time"))
+        add_columns(columns, ((name, values[keep]) for name, values in own), {})
+        tables[safe_name(name)] = columns
+    return tables

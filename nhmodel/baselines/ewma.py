@@ -1,0 +1,58 @@
+"""Exponentially weighted moving average, shrunk towards the mean."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nhmodel.baselines.protocol import null_expected, poisson_loss
+from nhmodel.windows import SessionWindows
+
+
+class EwmaShrinkage:
+    """``expected[bin] = mean + w[bin] · (ema - mean)``, one time constant and one set of weights a session.
+
+    For each time constant, the weight of each bin of the horizon is the best in training on a grid of
+    [0, 0.98]; below 1, so that the forecast stays above 2 % of the mean. The time constant is the best on
+    `valid` (or in training, where `valid` is empty).
+    """
+
+    name = "ewma"
+    weights = np.linspace(0, 0.98, 50)
+
+    def fit(self, train: SessionWindows, valid: SessionWindows) -> Self:
+        self.null = null_expected(train)
+        judge = valid if valid.n_windows else train
+        losses = []
+        fitted = [self._fit_weights(train, m) for m in range(len(train.ema_tau_s))]
+        for self.tau, self.weight in enumerate(fitted):
+            losses.append(poisson_loss(judge.counts, self.predict(judge)))
+        self.tau = int(np.argmin(losses))
+        self.weight = fitted[self.tau]
+        return self
+
+    def predict(self, windows: SessionWindows) -> NDArray[np.float32]:
+        return self.null + self.weight[:, None] * self._deviation(windows, self.tau)[:, None]
+
+    def _deviation(self, windows: SessionWindows, tau: int) -> NDArray[np.float32]:
+        """(W, N) ema - mean, counts per bin."""
+        return windows.ema_hz[:, tau] * np.float32(windows.bin_s) - self.null
+
+    def _fit_weights(self, train: SessionWindows, tau: int) -> NDArray[np.float32]:
+        """(T,) best weight of each bin in training.
+
+        The loss is ``Σ expected - Σ_spikes log(expected)``: the first sum is linear in the weight, so that
+        only spikes need a logarithm.
+        """
+        deviation = self._deviation(train, tau)
+        window, horizon_bin, unit = np.nonzero(train.counts)
+        spikes = train.counts[window, horizon_bin, unit].astype(np.float64)
+        mean, shift = self.null[unit].astype(np.float64), deviation[window, unit].astype(np.float64)
+        total = deviation.sum(dtype=np.float64)
+        losses = [
+            w * total - np.bincount(horizon_bin, spikes * np.log(mean + w * shift), minlength=train.n_bins)
+            for w in self.weights
+        ]
+        return self.weights[np.argmin(losses, axis=0)].astype(np.float32)

@@ -1,0 +1,58 @@
+"""What every simple forecaster has in common."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nhmodel.windows import SessionWindows
+
+
+class Baseline(Protocol):
+    """A forecaster of one session, fitted without a look at the windows it is scored on.
+
+    `fit` learns from `train` and chooses hyper-parameters by Poisson likelihood on `valid`; where `valid` has
+    no windows, the class's documented defaults stand.
+    """
+
+    name: str
+
+    def fit(self, train: SessionWindows, valid: SessionWindows) -> Self: ...
+
+    def predict(self, windows: SessionWindows) -> NDArray[np.float32]:
+        """(W, T, N) expected counts per bin, all above zero; never reads ``windows.counts``."""
+        ...
+
+
+def null_expected(train: SessionWindows) -> NDArray[np.float32]:
+    """Each unit's mean count per bin: the null of every score and the forecast of `Mean`.
+
+    Shrunk towards the mean m of all units with the weight of half a spike, ``(n + ½) / (bins + ½/m)``, so that
+    a silent unit keeps a rate above zero and a unit at the mean is unchanged (posterior mean under a gamma
+    prior).
+
+    Returns
+    -------
+    (N,) float32
+        Expected counts per bin; float32 because forecasts are, so that the null scores exactly 0.
+
+    Raises
+    ------
+    ValueError
+        If `train` has no windows.
+    """
+    bins = train.n_windows * train.n_bins
+    if not bins or not train.n_units:
+        raise ValueError(f"session {train.session_id}: no windows or units to take a mean from")
+    spikes = train.counts.sum(axis=(0, 1), dtype=np.float64)
+    overall = max(spikes.mean(), 0.5) / bins
+    return ((spikes + 0.5) / (bins + 0.5 / overall)).astype(np.float32)
+
+
+def poisson_loss(counts: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Summed Poisson loss ``Σ expected - Σ counts · log(expected)``; takes the logarithm only at spikes."""
+    at = np.nonzero(counts)
+    total = expected.sum(dtype=np.float64)
+    return float(total - np.sum(counts[at] * np.log(expected[at]), dtype=np.float64))

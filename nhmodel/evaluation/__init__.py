@@ -1,0 +1,5 @@
+"""Scores of a run and of every baseline on the same windows, each against the same null."""
+
+from nhmodel.evaluation.evaluate import evaluate
+
+__all__ = ["evaluate"]

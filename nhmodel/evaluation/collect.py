@@ -1,0 +1,36 @@
+"""All windows of a session as arrays, for models that are fitted to arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nhdata.loading import WindowDataset
+from nhmodel.windows import SessionWindows
+
+
+def session_windows(windows: WindowDataset) -> SessionWindows:
+    """Every window of a data set of one session, in order of time.
+
+    Parameters
+    ----------
+    windows : WindowDataset
+        Unshuffled, over one session, with moving averages.
+    """
+    (session_id,) = windows.session_ids
+    batches = list(windows)
+    return SessionWindows(
+        session_id=session_id,
+        unit_id=np.array(windows.unit_ids),
+        t_s=np.concatenate([b.t_s.numpy() for b in batches]),
+        history=_narrow(np.concatenate([b.history.numpy() for b in batches])),
+        ema_hz=np.concatenate([b.ema_hz.numpy() for b in batches]),
+        counts=_narrow(np.concatenate([b.counts.numpy() for b in batches])),
+        bin_s=windows.bin_s,
+        ema_tau_s=windows.ema_tau_s,
+    )
+
+
+def _narrow(counts: NDArray[np.int16]) -> NDArray[np.unsignedinteger]:
+    """One byte per count where all counts fit."""
+    return counts.astype(np.uint8 if counts.size == 0 or counts.max() < 256 else np.uint16)

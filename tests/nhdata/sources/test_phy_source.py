@@ -1,0 +1,187 @@
+"""The Phy source on a small folder and on a real one."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nhdata.recording import Recording
+from nhdata.sources import SourceError, SourceOptions
+from nhdata.sources.phy import PhySource
+
+
+def load_one(path: Path, sample_rate_hz: float | None = None) -> Recording:
+    source = PhySource(SourceOptions(sample_rate_hz=sample_rate_hz))
+    (ref,) = source.iter_sessions([path])
+    recording = source.load(ref)
+    assert recording.session_id == ref.session_id
+    return recording
+
+
+def test_curated_good_clusters(phy_folder: Path) -> None:
+    recording = load_one(phy_folder)
+    samples = np.load(phy_folder / "spike_times.npy").ravel()
+    clusters = np.load(phy_folder / "spike_clusters.npy")
+    assert recording.units["cluster_id"].tolist() == [2, 7]
+    assert recording.units["quality"].tolist() == ["good", "good"]
+    assert recording.units["probe"].tolist() == ["imec1", "imec1"]
+    assert recording.provenance.dropped == {"mua": 1, "noise": 1, "no row in cluster_group.tsv": 1}
+    assert recording.spikes.sample_rate_hz == 30000
+    assert recording.stop_s == samples[-1] / 30000
+    for row, cluster in enumerate([2, 7]):
+        np.testing.assert_array_equal(recording.spikes.time[recording.spikes.unit == row], samples[clusters == cluster])
+
+
+def test_columns_of_the_tables(phy_folder: Path) -> None:
+    (phy_folder / "cluster_ContamPct.tsv").write_text("cluster_id\tContamPct\n7\t3.5\n")
+    units = load_one(phy_folder).units
+    assert units["depth_um"].tolist() == [80, 100]
+    assert units["peak_channel"].tolist() == [4, 5]
+    assert units["firing_rate_hz"].tolist() == [1.5, 2]
+    assert units["ks_label"].tolist() == ["mua", "good"]
+    assert units["note"].tolist() == ["a", ""]
+    assert "n_spikes" not in units
+    np.testing.assert_array_equal(units["ContamPct"], [np.nan, 3.5])
+
+
+@pytest.mark.parametrize(
+    ("files", "good", "rule"),
+    [
+        (["cluster_group.tsv"], [2, 7], "group == 'good' in cluster_info.tsv"),
+        (
+            ["cluster_group.tsv", "cluster_info.tsv"],
+            [3, 7, 11, 20],
+            "KSLabel == 'good' in cluster_KSLabel.tsv",
+        ),
+        (
+            ["cluster_group.tsv", "cluster_info.tsv", "cluster_KSLabel.tsv"],
+            [2, 3, 7, 11, 20],
+            "every cluster",
+        ),
+    ],
+)
+def test_which_table_counts(phy_folder: Path, files: list[str], good: list[int], rule: str) -> None:
+    for name in files:
+        (phy_folder / name).unlink()
+    recording = load_one(phy_folder)
+    assert recording.units["cluster_id"].tolist() == good
+    assert recording.provenance.rule.startswith(rule)
+    assert set(recording.units["quality"]) == ({"unrated"} if len(good) == 5 else {"good"})
+
+
+def test_kilosorts_own_copy_of_its_labels_counts(phy_folder: Path) -> None:
+    (phy_folder / "cluster_group.tsv").write_bytes((phy_folder / "cluster_KSLabel.tsv").read_bytes())
+    assert load_one(phy_folder).units["cluster_id"].tolist() == [3, 7, 11, 20]
+
+
+def test_templates_stand_in_for_clusters(phy_folder: Path) -> None:
+    whole = load_one(phy_folder)
+    (phy_folder / "spike_clusters.npy").rename(phy_folder / "spike_templates.npy")
+    np.testing.assert_array_equal(load_one(phy_folder).spikes.unit, whole.spikes.unit)
+
+
+def test_session_id_survives_a_move_and_curation(phy_folder: Path, tmp_path: Path) -> None:
+    before = load_one(phy_folder).session_id
+    (phy_folder / "cluster_group.tsv").write_text("cluster_id\tgroup\n2\tmua\n")
+    (tmp_path / "away").mkdir()
+    phy_folder.rename(tmp_path / "away" / phy_folder.name)
+    assert load_one(tmp_path / "away").session_id == before
+
+
+def test_params_is_parsed_and_never_run(phy_folder: Path, tmp_path: Path) -> None:
+    trap = f"import pathlib\npathlib.Path({str(tmp_path / 'sprung')!r}).touch()\nsample_rate = 25000\n"
+    (phy_folder / "params.py").write_text(trap)
+    assert load_one(phy_folder).spikes.sample_rate_hz == 25000
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("params", "given", "problem", "remedy"),
+    [
+        (None, None, "no such file", "--sample-rate 30000"),
+        ("n_channels_dat = 4\n", None, "no plain sample_rate", "--sample-rate 30000"),
+        ("sample_rate = float('3e4')\n", None, "no plain sample_rate", "--sample-rate 30000"),
+        ("sample_rate = (", None, "not readable", "--sample-rate 30000"),
+        ("sample_rate = 'fast'\n", None, "not a positive number", "correct it"),
+        ("sample_rate = 0\n", None, "not a positive number", "correct it"),
+        ("sample_rate = 30000.\n", 25000.0, "25000 Hz was given", "leave --sample-rate out"),
+        (None, -1.0, "not a positive number", "correct it"),
+    ],
+)
+def test_sample_rate(phy_folder: Path, params: str | None, given: float | None, problem: str, remedy: str) -> None:
+    path = phy_folder / "params.py"
+    path.unlink() if params is None else path.write_text(params)
+    with pytest.raises(SourceError) as caught:
+        load_one(phy_folder, given)
+    assert str(path) in str(caught.value)
+    assert problem in caught.value.problem
+    assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize("params", [None, "sample_rate = 25000.\n"])
+def test_a_given_sample_rate_that_agrees_or_fills_in(phy_folder: Path, params: str | None) -> None:
+    path = phy_folder / "params.py"
+    path.unlink() if params is None else path.write_text(params)
+    assert load_one(phy_folder, 25000.0).spikes.sample_rate_hz == 25000
+
+
+def resave(path: Path, values: np.ndarray) -> None:
+    np.save(path, values, allow_pickle=True)
+
+
+SPOIL = {
+    "truncated": ("spike_times.npy", lambda path: path.write_bytes(path.read_bytes()[:-3]), "truncated"),
+    "negative": ("spike_times.npy", lambda path: resave(path, np.arange(-1, 799)), "spike 0 is at -1"),
+    "unsorted": (
+        "spike_times.npy",
+        lambda path: resave(path, np.r_[5, 4, np.full(798, 9)]),
+        "spike 1 is at 4",
+    ),
+    "unsigned": (
+        "spike_times.npy",
+        lambda path: resave(path, np.r_[5, 4, np.full(798, 9)].astype("u8")),
+        "spike 1 is",
+    ),
+    "seconds": ("spike_times.npy", lambda path: resave(path, np.linspace(0, 1, 800)), "holds float64"),
+    "objects": ("spike_times.npy", lambda path: resave(path, np.array([None] * 800)), "Python objects"),
+    "empty": ("spike_times.npy", lambda path: resave(path, np.empty(0, np.uint64)), "empty recording"),
+    "lengths": ("spike_times.npy", lambda path: resave(path, np.arange(3)), "3 spike times but 800"),
+    "no clusters": ("spike_clusters.npy", lambda path: path.unlink(), "no such file"),
+    "bad id": ("cluster_group.tsv", lambda path: path.write_text("cluster_id\tgroup\nx\tgood\n"), "line 2"),
+    "no id": ("cluster_group.tsv", lambda path: path.write_text("nothing\n"), "no column 'cluster_id'"),
+    "no group": (
+        "cluster_group.tsv",
+        lambda path: path.write_text("cluster_id\tmood\n"),
+        "no column 'group'",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SPOIL)
+def test_bad_input_is_named_with_a_remedy(phy_folder: Path, what: str) -> None:
+    name, spoil, problem = SPOIL[what]
+    spoil(phy_folder / name)
+    with pytest.raises(SourceError) as caught:
+        load_one(phy_folder)
+    assert str(phy_folder / name) in str(caught.value)
+    assert problem in caught.value.problem
+    assert "again" in caught.value.remedy
+
+
+def test_a_folder_without_spikes_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"no spike_times\.npy .*: name a folder"):
+        load_one(tmp_path)
+
+
+@pytest.mark.realdata
+def test_a_real_folder_has_the_units_its_files_say(realdata: Path) -> None:
+    folder = realdata / "phy" / "neuropixels_trial"
+    with (folder / "cluster_group.tsv").open() as file:
+        good = [int(row["cluster_id"]) for row in csv.DictReader(file, delimiter="\t") if row["group"] == "good"]
+    with pytest.raises(SourceError, match=r"params\.py.*--sample-rate"):
+        load_one(folder)
+    recording = load_one(realdata / "phy", 30000.0)
+    assert recording.n_units == len(good) == 140
+    assert recording.session_id.startswith("neuropixels_trial-")
+    assert len(recording.spikes.time) == np.isin(np.load(folder / "spike_clusters.npy"), good).sum()
