@@ -44,6 +44,7 @@ class ModelConfig(_Section):
     identity: Literal["features", "table", "both"] = "both"
     table_dropout: float = Field(0.2, ge=0, le=1)
     unit_dropout: float = Field(0.1, ge=0, lt=1)
+    loss_units: int = Field(256, ge=1)
 
 
 class TrainConfig(_Section):
@@ -117,7 +118,15 @@ def load_config(preset: str = "tiny", settings: Sequence[str] = ()) -> Config:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"setting {where}: {first['msg']}", "see the settings in docs/reference/config.md") from None
+        raise UserError(f"setting {where}: {first['msg']}", f"choose from {_known(first['loc'])}") from None
+
+
+def _known(where: tuple[int | str, ...]) -> str:
+    """The settings that could have been meant, with their defaults."""
+    section = getattr(Config(), str(where[0]), None) if len(where) > 1 else None
+    if section is None:
+        return ", ".join(f"{name}.…" for name in Config.model_fields)
+    return ", ".join(f"{where[0]}.{name}={value!r}" for name, value in section)
 
 
 def _apply(values: dict[str, Any], setting: str) -> None:

@@ -49,9 +49,10 @@ class SessionSums:
     @classmethod
     def of(cls, t_s: ArrayLike, counts: NDArray[Any], expected: NDArray[Any], null: ArrayLike) -> SessionSums:
         """Sums of one chunk; shapes as in `ScoreSums.add`."""
-        y, origin = np.asarray(counts, dtype=np.float64), floored(null)
-        rate = floored(expected)
-        nll, null_nll = poisson_nll(y, rate), poisson_nll(y, origin)
+        y, origin = np.array(counts, dtype=np.float64, order="C"), floored(null)
+        rate = floored(np.ascontiguousarray(expected))
+        # the null in full, so that a forecast equal to it goes through the same arithmetic and scores exactly 0
+        nll, null_nll = poisson_nll(y, rate), poisson_nll(y, np.broadcast_to(origin, y.shape).copy())
         spikes = np.asarray(counts).astype(np.int64)
         return cls(
             null_expected=origin,
@@ -77,12 +78,12 @@ class SessionSums:
         order = np.argsort(t_s, kind="stable")
         if np.any(np.diff(t_s[order]) == 0):
             raise ValueError("a window was scored twice")
-        merged: dict[str, NDArray[Any]] = {}
-        for name in (field.name for field in fields(self)):
+        merged: dict[str, NDArray[Any]] = {"null_expected": self.null_expected, "t_s": t_s[order]}
+        for name in (field.name for field in fields(self) if field.name not in merged):
             mine, theirs = getattr(self, name), getattr(other, name)
             per_window = name.startswith("window_")
             merged[name] = np.concatenate([mine, theirs])[order] if per_window else mine + theirs
-        return SessionSums(**(merged | {"t_s": t_s[order], "null_expected": self.null_expected}))
+        return SessionSums(**merged)
 
 
 class ScoreSums:
@@ -144,13 +145,13 @@ def scores(sums: ScoreSums) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``fp_bps``: forward-prediction bits per spike, ``(Σ null - Σ nll) / (Σ spikes · ln 2)`` (Pei et al. 2021,
-        Neural Latents Benchmark). ``unit_bps``: the same per unit, averaged over units with at least one spike
-        in the scored windows. ``poisson_d2``: ``1 - (nll - sat) / (null - sat)``, sat = the likelihood of a
-        forecast equal to the counts. ``within_unit_r``, ``within_unit_r2``: correlation and ``1 - SSE / SST`` of
-        each unit over its (window, bin) samples about its own mean, averaged over units whose counts vary;
-        a forecast that never varies has r = 0. ``bin_fp_bps``: fp_bps of each bin of the horizon (list).
-        ``n_windows``, ``n_spikes``. A score with nothing to divide by is None, never NaN.
+        ``fp_bps``: forward-prediction bits per spike, ``(Σ null - Σ nll) / (Σ spikes · ln 2)`` (Pei et al.
+        2021, Neural Latents Benchmark). ``unit_bps``: the same per unit, averaged over units with at least
+        one spike in the scored windows. ``poisson_d2``: ``1 - (nll - sat) / (null - sat)``, sat = the
+        likelihood of a forecast equal to the counts. ``within_unit_r``, ``within_unit_r2``: correlation and
+        ``1 - SSE / SST`` of each unit over its (window, bin) samples about its own mean, averaged over units
+        whose counts vary; a forecast that never varies has r = 0. ``bin_fp_bps``: fp_bps of each bin of the
+        horizon (list). ``n_windows``, ``n_spikes``. A score with nothing to divide by is None, never NaN.
     """
     parts = sums.sessions.values()
     nll, null, saturated, spikes = (

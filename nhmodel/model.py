@@ -129,7 +129,7 @@ class NeuroHorizon(nn.Module):
             cu_seqlens = torch.cat([cu_seqlens[:1], lengths.cumsum(0).to(torch.int32)])
         return Tokens(row, time_s, cu_seqlens, unit, unit_of, heard)
 
-    def forward(self, batch: WindowBatch, units: UnitTable) -> Tensor:
+    def forward(self, batch: WindowBatch, units: UnitTable, columns: Tensor | None = None) -> Tensor:
         """Log expected counts.
 
         Parameters
@@ -138,18 +138,25 @@ class NeuroHorizon(nn.Module):
             Its targets are not looked at.
         units : UnitTable
             Of the data set that `batch` came from.
+        columns : (K,) int64, optional
+            Forecast only these units of each window; all are heard.
 
         Returns
         -------
         (B, T, N) float32
-            Log of the expected count of each unit in each bin of the horizon; columns of padding are meaningless.
+            Log of the expected count of each unit in each bin of the horizon, or (B, T, K) of some of them;
+            columns of padding are meaningless.
         """
         tokens = self.tokenize(batch)
         embedding = self.identity(units.features[tokens.unit], units.row[tokens.unit])
         bins = self.encode(tokens, embedding, len(batch))
         log_mean = units.log_mean[tokens.unit][tokens.unit_of]
         own, ema = self._past(batch, log_mean)
-        gain = self.head(bins, embedding[tokens.unit_of], own, ema * tokens.heard[..., None], tokens.heard)
+        unit = embedding[tokens.unit_of]
+        population = self.head.population(unit, ema, tokens.heard)
+        if columns is not None:
+            unit, own, log_mean = unit[:, columns], own[:, columns], log_mean[:, columns]
+        gain = self.head(bins, unit, own, population)
         return log_mean[:, None] + gain.float().clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN)
 
     def encode(self, tokens: Tokens, embedding: Tensor, n_windows: int) -> Tensor:
@@ -175,5 +182,13 @@ class NeuroHorizon(nn.Module):
         return own, ema.transpose(1, 2)
 
     def compute_loss(self, batch: WindowBatch, units: UnitTable) -> Tensor:
-        """Mean Poisson loss over the valid (bin, unit) pairs of a batch."""
-        return self.loss(self(batch, units), batch.counts, batch.unit_mask[:, None])
+        """Mean Poisson loss over the valid (bin, unit) pairs of a batch.
+
+        Where windows have more than ``config.loss_units`` units, a random choice of that many stands for all of
+        them: the gradient is the same on average, and the cost of a step stops growing.
+        """
+        counts, mask, columns = batch.counts, batch.unit_mask[:, None], None
+        if self.training and counts.shape[-1] > self.config.loss_units:
+            columns = torch.randperm(counts.shape[-1], device=counts.device)[: self.config.loss_units]
+            counts, mask = counts[..., columns], mask[..., columns]
+        return self.loss(self(batch, units, columns), counts, mask)

@@ -10,12 +10,14 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from nhcatalog.errors import UserError
 from nhdata.features.reference import WINDOW_S
 from nhdata.loading import WindowDataset
 from nhdata.store.session import Session
-from nhmodel.baselines.mean import smoothed_mean
 from nhmodel.model import UnitTable
+from nhmodel.null import smoothed_mean
 
 
 def unit_table(known: WindowDataset, rows: Mapping[str, int] | None = None) -> UnitTable:
@@ -46,17 +48,23 @@ def unit_table(known: WindowDataset, rows: Mapping[str, int] | None = None) -> U
     )
 
 
-def mean_counts(known: WindowDataset) -> np.ndarray:
-    """(U,) mean count per bin of the horizons of a data set: the null, and where the model starts."""
-    total = np.zeros(len(known.unit_ids))
-    bins = np.zeros(len(known.unit_ids))
-    for batch in known:
-        n_windows, n_bins, _ = batch.counts.shape
-        if n_windows:
-            ids = batch.unit_id[0].numpy()  # unshuffled batches hold one session
-            total[ids] += batch.counts.sum((0, 1), dtype=torch.int64).numpy()
-            bins[ids] += n_windows * n_bins
-    return smoothed_mean(total, bins)
+def mean_counts(known: WindowDataset) -> NDArray[np.float32]:
+    """(U,) mean count per bin over the horizons of a data set: the null, and where the model starts."""
+    spikes = np.zeros(len(known.unit_ids), np.int64)
+    n_windows = np.zeros(len(known.session_ids), np.int64)
+    for batch in known:  # unshuffled: a batch holds one session
+        spikes[batch.unit_id[0].numpy()] += batch.counts.sum((0, 1), dtype=torch.int64).numpy()
+        n_windows[batch.session_id[0]] += len(batch)
+    parts = []
+    for session, n in zip(known.selection.sessions, n_windows, strict=True):
+        if n == 0:
+            raise UserError(
+                f"session {session.session_id} is too short: no window of {known.history_s} + {known.horizon_s} s "
+                f"fits its part '{known.split}'",
+                "leave it out of the selection, or use shorter windows",
+            )
+        parts.append(smoothed_mean(spikes[session.first : session.first + len(session.rows)], n * known.n_horizon))
+    return np.concatenate(parts)
 
 
 def rows_by_id(unit_ids: Collection[str]) -> dict[str, int]:

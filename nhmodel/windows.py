@@ -55,8 +55,8 @@ class SessionWindows:
             or self.ema_hz.shape != (windows, len(self.ema_tau_s), units)
         ):
             raise ValueError(
-                f"session {self.session_id}: history {self.history.shape}, ema_hz {self.ema_hz.shape} and counts "
-                f"{self.counts.shape} do not fit {windows} windows of {units} units"
+                f"session {self.session_id}: history {self.history.shape}, ema_hz {self.ema_hz.shape} and "
+                f"counts {self.counts.shape} do not fit {windows} windows of {units} units"
             )
 
     @property

@@ -68,7 +68,7 @@ def _isi_histogram(train: NDArray[np.uint32], edges: NDArray[np.int64], out: NDA
     out[:] = 0.0
     for i in range(n):
         interval = np.int64(train[i + 1]) - np.int64(train[i])
-        k = np.searchsorted(edges, interval, side="right") - 1
+        k = int(np.searchsorted(edges, interval, side="right")) - 1
         if 0 <= k < out.size:
             out[k] += 1.0
     for k in range(out.size):

@@ -95,6 +95,13 @@ class Session:
         unit : (n,) uint16
             Row of each spike's unit.
         """
+        tick, unit = self.read(*self.offsets(start_tick, stop_tick))
+        first = np.searchsorted(tick, np.uint32(max(start_tick, 0)))
+        stop = tick.size if stop_tick is None else np.searchsorted(tick, np.uint32(np.clip(stop_tick, 0, 2**32 - 1)))
+        return tick[first:stop], unit[first:stop]
+
+    def offsets(self, start_tick: int = 0, stop_tick: int | None = None) -> tuple[int, int]:
+        """Where ``[start_tick, stop_tick)`` lies among the spikes: all of it in ``[lo, hi)``, and up to 100 ms more."""
         lo, hi = 0, self.n_spikes
         last = self._block.size - 1
         per_block = BLOCK_S * self.tick_hz
@@ -102,11 +109,11 @@ class Session:
             lo = int(self._block[min(int(start_tick / per_block), last)])
         if stop_tick is not None:
             hi = int(self._block[min(max(int(stop_tick / per_block) + 1, 0), last)])
-        tick = np.asarray(self._array("spikes/tick")[lo:hi])
-        unit = np.asarray(self._array("spikes/unit")[lo:hi])
-        first = np.searchsorted(tick, np.uint32(max(start_tick, 0)))
-        stop = tick.size if stop_tick is None else np.searchsorted(tick, np.uint32(np.clip(stop_tick, 0, 2**32 - 1)))
-        return tick[first:stop], unit[first:stop]
+        return lo, hi
+
+    def read(self, lo: int, hi: int) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
+        """Spikes ``lo:hi``, counted from the first of the session: ticks and rows of units."""
+        return np.asarray(self._array("spikes/tick")[lo:hi]), np.asarray(self._array("spikes/unit")[lo:hi])
 
     def spikes(
         self, start_s: float | None = None, stop_s: float | None = None

@@ -7,6 +7,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from nhmodel.null import smoothed_mean
 from nhmodel.windows import SessionWindows
 
 
@@ -29,14 +30,10 @@ class Baseline(Protocol):
 def null_expected(train: SessionWindows) -> NDArray[np.float32]:
     """Each unit's mean count per bin: the null of every score and the forecast of `Mean`.
 
-    Shrunk towards the mean m of all units with the weight of half a spike, ``(n + ½) / (bins + ½/m)``, so that
-    a silent unit keeps a rate above zero and a unit at the mean is unchanged (posterior mean under a gamma
-    prior).
-
     Returns
     -------
     (N,) float32
-        Expected counts per bin; float32 because forecasts are, so that the null scores exactly 0.
+        Expected counts per bin, as `nhmodel.null.smoothed_mean` takes them.
 
     Raises
     ------
@@ -46,9 +43,7 @@ def null_expected(train: SessionWindows) -> NDArray[np.float32]:
     bins = train.n_windows * train.n_bins
     if not bins or not train.n_units:
         raise ValueError(f"session {train.session_id}: no windows or units to take a mean from")
-    spikes = train.counts.sum(axis=(0, 1), dtype=np.float64)
-    overall = max(spikes.mean(), 0.5) / bins
-    return ((spikes + 0.5) / (bins + 0.5 / overall)).astype(np.float32)
+    return smoothed_mean(train.counts.sum(axis=(0, 1), dtype=np.int64), bins)
 
 
 def poisson_loss(counts: NDArray[Any], expected: NDArray[Any]) -> float:

@@ -20,10 +20,10 @@ class ReducedRankRidge:
     """What the moving averages of all units say about each unit's future, through a few shared dimensions.
 
     A linear map of low rank from the moving averages of all units to all (bin, unit) counts is added to the
-    forecast of `EwmaShrinkage`: an infinite ridge gives that forecast back, so that a short recording with
-    more averages than windows does no worse than it. Averages and counts are divided by the square root of the unit's mean (equal Poisson
-    variances). Ridge strength, rank and the floor (a fraction of the unit's mean) are chosen on `valid`;
-    defaults 10, 8, 0.3.
+    forecast of `EwmaShrinkage`: an infinite ridge gives that forecast back, so that a short recording with more
+    averages than windows loses little. Averages and counts are divided by the square root of the unit's mean
+    (equal Poisson variances). Ridge strength, rank and the floor (a fraction of the unit's mean) are chosen on
+    `valid`; defaults 10, 8, 0.3.
 
     Reduced-rank ridge (Mukherjee & Zhu 2011): with principal axes Z of the inputs, ``ZᵀZ = diag(s)``, targets Y,
     ``C = ZᵀY``, ``d = (s + ridge)^-½`` and L the leading eigenvectors of ``(dC)(dC)ᵀ``, the map is
@@ -34,7 +34,7 @@ class ReducedRankRidge:
     name = "rrr"
     max_axes = 1024
     """Principal axes kept of the inputs: the ridge leaves nothing of those beyond."""
-    ridges = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+    ridges = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
     """In units of the mean eigenvalue of the inputs' Gram matrix."""
     ranks = (1, 2, 4, 8, 16, 32)
     floors = (0.05, 0.1, 0.2, 0.3, 0.5)

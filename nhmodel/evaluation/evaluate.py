@@ -17,6 +17,7 @@ from nhdata.loading import WindowDataset
 from nhdata.loading.selection import Selection, select_units, units_by_id
 from nhdata.store.store import Store, open_store
 from nhmodel.baselines import BASELINES
+from nhmodel.baselines.protocol import null_expected
 from nhmodel.bootstrap import bootstrap_delta, bootstrap_fp_bps
 from nhmodel.evaluation.collect import session_windows
 from nhmodel.metrics import ScoreSums, scores
@@ -222,8 +223,9 @@ def _score_session(
     known = windows("train" if regime == "seen" else "reference")
     scored = windows(out.split if regime == "seen" else "rest")
     units = unit_table(known, rows_by_id(info.unit_ids) if regime == "seen" else None)
-    null = units.log_mean.double().exp().numpy()
-    fit, tune = _fit_and_tune(session_windows(known), windows("valid") if regime == "seen" else None)
+    past = session_windows(known)
+    null = null_expected(past)
+    fit, tune = _fit_and_tune(past, windows("valid") if regime == "seen" else None)
     truth = session_windows(scored)
 
     def add(name: str, expected: NDArray[Any]) -> None:

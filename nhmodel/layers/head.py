@@ -46,7 +46,26 @@ class RateHead(nn.Module):
             nn.init.zeros_(last.weight)
         nn.init.zeros_(self.to_rate.bias)
 
-    def forward(self, bins: Tensor, unit: Tensor, own: Tensor, ema: Tensor, mask: Tensor) -> Tensor:
+    def population(self, unit: Tensor, ema: Tensor, heard: Tensor) -> Tensor:
+        """State of the whole population, whatever its size and order.
+
+        Parameters
+        ----------
+        unit : (B, N, dim)
+        ema : (B, N, n_ema)
+            Log ratios of moving averages.
+        heard : (B, N) bool
+            False for units that are left out, padding among them.
+
+        Returns
+        -------
+        (B, rank)
+        """
+        weight = self.pop_in(self.norm_unit(unit)).unflatten(-1, (ema.shape[-1], -1))
+        total = torch.einsum("bnm,bnmr->br", ema * heard[..., None], weight)
+        return self.dropout(total / heard.sum(1).clamp(min=1).sqrt()[:, None])
+
+    def forward(self, bins: Tensor, unit: Tensor, own: Tensor, population: Tensor) -> Tensor:
         """Log of rate over reference mean.
 
         Parameters
@@ -55,10 +74,8 @@ class RateHead(nn.Module):
         unit : (B, N, dim)
         own : (B, N, n_history + n_ema)
             The unit's own past: compressed counts, then log ratios of moving averages.
-        ema : (B, N, n_ema)
-            Log ratios of moving averages that the population path may use.
-        mask : (B, N) bool
-            False for padding.
+        population : (B, rank)
+            From `population`.
 
         Returns
         -------
@@ -73,10 +90,7 @@ class RateHead(nn.Module):
         out = out + self.offset_unit(unit).transpose(1, 2)
         gain = torch.einsum("bnf,bnfk->bnk", own, self.own_unit(unit).unflatten(-1, (own.shape[-1], -1)))
         out = out + torch.einsum("bnk,tk->btn", gain, self.own_bin)
-        weight = self.pop_in(unit).unflatten(-1, (ema.shape[-1], -1)) * mask[..., None, None]
-        size = mask.sum(1).clamp(min=1).sqrt()[:, None]
-        state = self.dropout(torch.einsum("bnm,bnmr->br", ema, weight) / size)
-        return out + torch.einsum("br,trs,bns->btn", state, self.pop_bin, self.pop_out(unit))
+        return out + torch.einsum("br,trs,bns->btn", population, self.pop_bin, self.pop_out(unit))
 
 
 def _decays(n_bins: int, n: int) -> Tensor:

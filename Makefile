@@ -1,0 +1,56 @@
+# Everything a newcomer needs: `make demo` shows the whole way, `make test` proves it.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+DEMO   := demo
+
+.PHONY: install demo test lint types imports check bench clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: install
+	@rm -rf $(DEMO) && mkdir $(DEMO)
+	@echo "== simulate four sessions and ingest them"
+	$(BIN)/nhdata ingest --source synthetic --sessions 4 --units 24 --seconds 300 --store $(DEMO)/data.zarr
+	@echo "== ask the catalog"
+	$(BIN)/nhdata sql --store $(DEMO)/data.zarr \
+	  "select region, count(*) as n_units, avg(u.rate_hz) as rate_hz, avg(isi_cv) as isi_cv from units u join unit_features using (unit_id) where good group by region order by region"
+	@echo "== the 33 reference features of every unit, from the second minute"
+	$(BIN)/nhdata features --store $(DEMO)/data.zarr --window 60 120 --format parquet --out $(DEMO)/features.parquet
+	@echo "== train a small NeuroHorizon on three of the sessions"
+	$(BIN)/nhmodel train --store $(DEMO)/data.zarr --preset tiny --out $(DEMO)/run --set train.max_minutes=1.5 \
+	  --select "select unit_id from units where session_id not like '%-003'"
+	@echo "== score it beside the baselines; the fourth session is new to it"
+	$(BIN)/nhmodel evaluate --run $(DEMO)/run --store $(DEMO)/data.zarr --html $(DEMO)/report.html
+	@echo
+	@echo "store     $(DEMO)/data.zarr          (nhdata ls --store $(DEMO)/data.zarr)"
+	@echo "features  $(DEMO)/features.parquet"
+	@echo "run       $(DEMO)/run"
+	@echo "report    $(DEMO)/report.html        (open it in a browser)"
+
+test: install
+	$(BIN)/pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+imports: install
+	$(BIN)/lint-imports
+
+check: lint types imports test
+
+bench: install
+	cd benchmarks && ../$(BIN)/asv run --quick --show-stderr --environment existing:../$(BIN)/python
+
+clean:
+	rm -rf $(VENV) $(DEMO)
