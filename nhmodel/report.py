@@ -54,12 +54,15 @@ def _heading(value: dict[str, Any]) -> Div:
 
 def _verdict(regime: str, delta: dict[str, Any]) -> Div:
     lo, hi = delta["ci95"]
-    verdict = "above" if lo > 0 else "below" if hi < 0 else "not distinguishable from"
-    return Div(
-        text=f"<h2>Sessions: {regime}</h2><p>The model is <b>{verdict}</b> the best baseline, {delta['baseline']}: "
-        f"{delta['fp_bps']:+.3f} bits per spike, 95 % interval [{lo:+.3f}, {hi:+.3f}].</p>",
-        width=WIDTH,
-    )
+    if lo is None:
+        text = "Too few windows to say how the model compares with the baselines."
+    else:
+        verdict = "above" if lo > 0 else "below" if hi < 0 else "not distinguishable from"
+        text = (
+            f"The model is <b>{verdict}</b> the best baseline, {delta['baseline']}: "
+            f"{delta['fp_bps']:+.3f} bits per spike, 95 % interval [{lo:+.3f}, {hi:+.3f}]."
+        )
+    return Div(text=f"<h2>Sessions: {regime}</h2><p>{text}</p>", width=WIDTH)
 
 
 def _bars(regime: str, rows: list[dict[str, Any]]) -> Any:
@@ -68,8 +71,8 @@ def _bars(regime: str, rows: list[dict[str, Any]]) -> Any:
         {
             "model": [r["model"] for r in rows],
             "fp_bps": [r["fp_bps"] for r in rows],
-            "lo": [r["fp_bps_ci95"][0] for r in rows],
-            "hi": [r["fp_bps_ci95"][1] for r in rows],
+            "lo": [r["fp_bps"] if r["fp_bps_ci95"][0] is None else r["fp_bps_ci95"][0] for r in rows],
+            "hi": [r["fp_bps"] if r["fp_bps_ci95"][1] is None else r["fp_bps_ci95"][1] for r in rows],
             "color": [COLORS[0] if r["model"] == MODEL else COLORS[1] for r in rows],
         }
     )

@@ -81,7 +81,8 @@ class Evaluation:
     def best_baseline(self, regime: str) -> str:
         """The baseline of the highest fp-bps; oracles and the null do not count."""
         names = [m for r, m in self.sums if r == regime and m != MODEL and m not in ORACLES]
-        return max(names, key=lambda m: scores(self.sums[regime, m])["fp_bps"] or -np.inf)
+        best: dict[str, float] = {m: scores(self.sums[regime, m])["fp_bps"] or 0.0 for m in names}
+        return max(best, key=best.__getitem__)
 
     def delta(self, regime: str) -> dict[str, Any]:
         """Model minus best baseline, in fp-bps, with a paired bootstrap interval."""

@@ -1,0 +1,155 @@
+"""``nhdata ingest``: what is said, where, and with which exit code."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PHY = ("--source", "phy", "--sample-rate", 30000, "--min-good-units", 1)
+
+
+def write_phy(folder: Path, n: int = 50, **changes) -> Path:
+    """A tiny Kilosort folder; `changes` replace arrays, None leaves a file out."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        "spike_times": np.sort(rng.integers(0, 90_000, n)),
+        "spike_clusters": rng.integers(0, 3, n).astype(np.int32),
+    } | changes
+    folder.mkdir(parents=True)
+    for name, values in arrays.items():
+        if values is not None:
+            np.save(folder / f"{name}.npy", values)
+    (folder / "cluster_group.tsv").write_text("cluster_id\tgroup\n0\tgood\n1\tgood\n2\tmua\n")
+    return folder
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_json_shape(nhdata_run, tmp_path) -> None:
+    write_phy(tmp_path / "good")
+    result = nhdata_run("ingest", *PHY, tmp_path, "--store", tmp_path / "d.zarr", "--json")
+    assert result.exit_code == 0
+    value = json.loads(result.stdout)
+    assert value["schema"] == 1
+    assert value["skipped"] == value["failed"] == []
+    (one,) = value["ingested"]
+    clusters = np.load(tmp_path / "good" / "spike_clusters.npy")
+    assert one["source"] == "phy"
+    assert one["n_units"] == 2
+    assert one["n_spikes"] == int((clusters < 2).sum())
+
+
+def test_rerun_skips_and_says_so(nhdata_run, tmp_path) -> None:
+    write_phy(tmp_path / "good")
+    args = ("ingest", *PHY, tmp_path / "good", "--store", tmp_path / "d.zarr", "--json")
+    nhdata_run(*args)
+    value = json.loads(nhdata_run(*args).stdout)
+    assert value["ingested"] == []
+    assert value["skipped"][0]["reason"] == "already in the store"
+    assert nhdata_run(*args, "--existing", "error").exit_code == 1
+
+
+def test_few_good_units_is_a_skip_not_an_error(nhdata_run, tmp_path) -> None:
+    write_phy(tmp_path / "good")
+    result = nhdata_run(
+        "ingest", "--source", "phy", "--sample-rate", 30000, tmp_path / "good", "--store", tmp_path / "d.zarr"
+    )
+    assert result.exit_code == 0
+    assert "2 good units" in result.stderr
+    assert not (tmp_path / "d.zarr").exists()
+
+
+def test_partly_done_is_3_and_leaves_the_rest(nhdata_run, tmp_path) -> None:
+    write_phy(tmp_path / "a_good")
+    write_phy(tmp_path / "b_bad", n=60, spike_clusters=None)
+    result = nhdata_run("ingest", *PHY, tmp_path, "--store", tmp_path / "d.zarr")
+    assert result.exit_code == 3
+    assert "a_good" in result.stdout
+    (error,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "b_bad" in error
+
+
+BAD = {
+    "missing": {"spike_clusters": None},
+    "nan": {"spike_times": np.full(50, np.nan)},
+    "negative": {"spike_times": np.arange(50) - 10},
+    "unsorted": {"spike_times": np.arange(50)[::-1].copy()},
+    "lengths": {"spike_clusters": np.zeros(49, np.int32)},
+    "empty": {"spike_times": np.zeros(0, np.int64), "spike_clusters": np.zeros(0, np.int32)},
+    "pickle": {"spike_times": np.array([1, None, 3], dtype=object)},
+}
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_bad_input_is_one_line_exit_1_and_changes_nothing(nhdata_run, tmp_path, fault) -> None:
+    store = tmp_path / "d.zarr"
+    write_phy(tmp_path / "good")
+    assert nhdata_run("ingest", *PHY, tmp_path / "good", "--store", store).exit_code == 0
+    before = tree(store)
+    write_phy(tmp_path / "bad", **BAD[fault])
+    result = nhdata_run("ingest", *PHY, tmp_path / "bad", "--store", store)
+    assert result.exit_code == 1
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "bad" in errors[0]
+    assert tree(store) == before
+
+
+def test_truncated_npy_names_the_file(nhdata_run, tmp_path) -> None:
+    folder = write_phy(tmp_path / "bad")
+    data = (folder / "spike_times.npy").read_bytes()
+    (folder / "spike_times.npy").write_bytes(data[:-40])
+    result = nhdata_run("ingest", *PHY, folder, "--store", tmp_path / "d.zarr")
+    assert result.exit_code == 1
+    assert "spike_times.npy" in result.stderr
+    assert not (tmp_path / "d.zarr").exists()
+
+
+def test_no_params_names_the_remedy(nhdata_run, tmp_path) -> None:
+    write_phy(tmp_path / "bad")
+    result = nhdata_run("ingest", "--source", "phy", tmp_path / "bad", "--store", tmp_path / "d.zarr")
+    assert result.exit_code == 1
+    assert "--sample-rate" in result.stderr
+
+
+@pytest.mark.parametrize("args", [("--source", "nwb"), ("--source", "ibl"), ("--source", "nope", "x")])
+def test_wrong_calls(nhdata_run, tmp_path, args) -> None:
+    result = nhdata_run("ingest", *args, "--store", tmp_path / "d.zarr")
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_path_that_is_not_there(nhdata_run, tmp_path) -> None:
+    for source in ("ibl", "nwb", "phy"):
+        result = nhdata_run("ingest", "--source", source, tmp_path / "gone", "--store", tmp_path / "d.zarr")
+        assert result.exit_code == 1
+        assert "gone" in result.stderr
+
+
+def test_dry_run_writes_nothing(nhdata_run, tmp_path) -> None:
+    write_phy(tmp_path / "good")
+    result = nhdata_run("ingest", *PHY, tmp_path / "good", "--store", tmp_path / "d.zarr", "--dry-run", "--json")
+    assert len(json.loads(result.stdout)["ingested"]) == 1
+    assert not (tmp_path / "d.zarr").exists()
+
+
+def test_another_folder_is_never_taken_for_a_store(nhdata_run, tmp_path) -> None:
+    write_phy(tmp_path / "good")
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "thesis.doc").write_text("years of work")
+    result = nhdata_run("ingest", *PHY, tmp_path / "good", "--store", home)
+    assert result.exit_code == 1
+    assert [p.name for p in home.iterdir()] == ["thesis.doc"]
+
+
+def test_two_copies_of_one_recording(nhdata_run, tmp_path) -> None:
+    folder = write_phy(tmp_path / "x" / "ks")
+    shutil.copytree(folder, tmp_path / "y" / "ks")
+    result = nhdata_run("ingest", *PHY, tmp_path / "x", tmp_path / "y", "--store", tmp_path / "d.zarr")
+    assert result.exit_code == 3
+    assert "ingest only one" in result.stderr

@@ -1,0 +1,90 @@
+"""``nhdata ls | info | sql | features``."""
+
+import csv
+import io
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+import nhdata
+
+QUERY = "select session_id, count(*) as n, sum(n_spikes)::bigint as s from units group by 1 order by 1"
+
+
+@pytest.fixture
+def answer(small_store) -> list[dict]:
+    return nhdata.open(small_store).sql(QUERY).to_pylist()
+
+
+def test_sql_csv(nhdata_run, small_store, answer) -> None:
+    result = nhdata_run("sql", QUERY, "--store", small_store, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert rows == [{k: str(v) for k, v in row.items()} for row in answer]
+
+
+def test_sql_json(nhdata_run, small_store, answer) -> None:
+    assert json.loads(nhdata_run("sql", QUERY, "--store", small_store, "--format", "json").stdout) == answer
+    value = json.loads(nhdata_run("sql", QUERY, "--store", small_store, "--json").stdout)
+    assert value == {"schema": 1, "columns": ["session_id", "n", "s"], "rows": answer}
+
+
+def test_sql_parquet(nhdata_run, small_store, answer, tmp_path) -> None:
+    out = tmp_path / "x.parquet"
+    assert nhdata_run("sql", QUERY, "--store", small_store, "--format", "parquet", "--out", out).exit_code == 0
+    assert pq.read_table(out).to_pylist() == answer
+    piped = nhdata_run("sql", QUERY, "--store", small_store, "--format", "parquet").stdout_bytes
+    assert pq.read_table(io.BytesIO(piped)).to_pylist() == answer
+
+
+def test_sql_table_shows_every_value(nhdata_run, small_store, answer) -> None:
+    text = nhdata_run("sql", QUERY, "--store", small_store).stdout
+    for row in answer:
+        assert row["session_id"] in text
+        assert str(row["s"]) in text
+
+
+def test_sql_table_says_what_it_leaves_out(nhdata_run, small_store) -> None:
+    result = nhdata_run("sql", "select range from range(250)", "--store", small_store)
+    assert "50 more rows" in result.stderr
+
+
+def test_sql_refuses_to_write(nhdata_run, small_store, tmp_path) -> None:
+    for query in (f"copy units to '{tmp_path / 'x.csv'}'", "drop table units", "select 1; select 2", "selec 1"):
+        result = nhdata_run("sql", query, "--store", small_store)
+        assert result.exit_code == 1
+        assert len(result.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sql_wrong_column_names_a_right_one(nhdata_run, small_store) -> None:
+    result = nhdata_run("sql", "select n_spike from units", "--store", small_store)
+    assert result.exit_code == 1
+    assert "n_spikes" in result.stderr
+
+
+def test_ls(nhdata_run, small_store) -> None:
+    value = json.loads(nhdata_run("ls", "--store", small_store, "--json").stdout)
+    assert [s["session_id"] for s in value["sessions"]] == nhdata.open(small_store).session_ids
+
+
+def test_info_of_a_store_and_a_session(nhdata_run, small_store) -> None:
+    value = json.loads(nhdata_run("info", "--store", small_store, "--json").stdout)
+    assert (value["n_sessions"], value["n_units"]) == (2, 24)
+    session_id = nhdata.open(small_store).session_ids[0]
+    value = json.loads(nhdata_run("info", session_id, "--store", small_store, "--json").stdout)
+    assert value["session_id"] == session_id
+    assert value["provenance"]["rule"] == "every simulated unit"
+    assert set(value["series"]) == {"true_rate_hz", "wheel_position", "wheel_velocity"}
+    text = nhdata_run("info", session_id, "--store", small_store).stdout
+    assert "content_hash" in text
+    assert nhdata_run("info", "nobody", "--store", small_store).exit_code == 1
+
+
+def test_features_stored_and_of_a_window(nhdata_run, small_store) -> None:
+    stored = json.loads(nhdata_run("features", "--store", small_store, "--json").stdout)["rows"]
+    assert len(stored) == 24
+    assert len(stored[0]) == 34
+    window = ("--window", 0, 60, "--store", small_store, "--json")
+    assert json.loads(nhdata_run("features", *window).stdout)["rows"] == stored
+    assert nhdata_run("features", "--window", 50, 70, "--store", small_store).exit_code == 1
