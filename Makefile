@@ -24,10 +24,11 @@ demo: install
 	@echo "== the 33 reference features of every unit, from the second minute"
 	$(BIN)/nhdata features --store $(DEMO)/data.zarr --window 60 120 --format parquet --out $(DEMO)/features.parquet
 	@echo "== train a small NeuroHorizon on three of the sessions"
-	$(BIN)/nhmodel train --store $(DEMO)/data.zarr --preset tiny --out $(DEMO)/run --set train.max_minutes=1.5 \
+	$(BIN)/nhmodel train --store $(DEMO)/data.zarr --preset tiny --out $(DEMO)/run --set train.max_minutes=2 \
 	  --select "select unit_id from units where session_id not like '%-003'"
 	@echo "== score it beside the baselines; the fourth session is new to it"
-	$(BIN)/nhmodel evaluate --run $(DEMO)/run --store $(DEMO)/data.zarr --html $(DEMO)/report.html
+	$(BIN)/nhmodel evaluate --run $(DEMO)/run --store $(DEMO)/data.zarr --html $(DEMO)/report.html \
+	  --select "select unit_id from units where good"
 	@echo
 	@echo "store     $(DEMO)/data.zarr          (nhdata ls --store $(DEMO)/data.zarr)"
 	@echo "features  $(DEMO)/features.parquet"

@@ -14,6 +14,7 @@ from nhdata.ingest.plan import Existing, Step, plan_ingest
 from nhdata.sources import SourceOptions, open_source
 from nhdata.store.rows import catalog_rows
 from nhdata.store.session import Session
+from nhdata.store.ticks import check_recording, session_clock
 from nhdata.store.write import create_store, publish, staged, write_session
 
 
@@ -183,6 +184,8 @@ def _ingest_one(job: Job, step: Step) -> Outcome:
         )
     done = Ingested(recording.session_id, recording.source, recording.n_units, int(recording.spikes.time.size))
     if job.dry_run:
+        check_recording(recording)
+        session_clock(recording.spikes, recording.stop_s)
         return done
     create_store(job.store)
     with staged(job.store) as folder:

@@ -91,8 +91,8 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
     ) -> None:
         super().__init__()
         self.selection = select if isinstance(select, Selection) else select_units(open_store(store), select)
-        self.split, self.bin_s = split, bin_s
-        self.history_s, self.horizon_s = history_s, horizon_s
+        self.split, self.bin_s = split, float(bin_s)
+        self.history_s, self.horizon_s = float(history_s), float(horizon_s)
         self.n_history = whole_bins("history_s", history_s, bin_s)
         self.n_horizon = whole_bins("horizon_s", horizon_s, bin_s)
         if batch_size < 1:
@@ -103,9 +103,10 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         joined = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.rank = (torch.distributed.get_rank() if joined else 0) if rank is None else rank
         self.world_size = (torch.distributed.get_world_size() if joined else 1) if world_size is None else world_size
-        gap_s = history_s + horizon_s if gap_s is None else gap_s
-        if gap_s < history_s + horizon_s:
-            raise UserError(f"gap_s={gap_s} lets splits share spikes", f"use at least {history_s + horizon_s}")
+        window_s = round(history_s + horizon_s, 9)  # 0.1 + 0.2 is 0.3
+        gap_s = window_s if gap_s is None else gap_s
+        if gap_s < window_s:
+            raise UserError(f"gap_s={gap_s} is shorter than a window", f"use at least {window_s}")
         self._cache = SpikeCache(memory_budget_mb)
         self._width = [bin_ticks(bin_s, s.tick_hz) for s in self.selection.sessions]
         self._shapes = [WindowShape(-(-self.n_history * n // d), -(-self.n_horizon * n // d)) for n, d in self._width]
@@ -119,7 +120,7 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
             for s in self.selection.sessions
         ]
         self._column = [_columns(s) for s in self.selection.sessions]
-        # epoch and first step live in shared memory, so that workers that persist see them change
+        # epoch and batches done live in shared memory, so that workers that persist see them change
         self._position = torch.zeros(2, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
         if len(self) == 0:
             longest_s = max((b - a) / s.tick_hz for (a, b), s in zip(self._spans, self.selection.sessions, strict=True))
@@ -156,11 +157,11 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         self._position[0], self._position[1] = epoch, 0
 
     def state_dict(self) -> dict[str, int]:
-        """Where the iteration in this process stands; valid for any number of workers and the same ranks.
+        """Epoch, batches that all ranks together have done of it, seed; valid for any number of workers and ranks.
 
         A DataLoader with workers reads ahead of what it hands out: `make_loader` counts what was handed out.
         """
-        return {"epoch": self.epoch, "step": int(self._position[1]), "seed": self.seed}
+        return {"epoch": self.epoch, "batches": int(self._position[1]), "seed": self.seed}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue from `state`.
@@ -172,7 +173,7 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         """
         if state["seed"] != self.seed:
             raise UserError(f"the state has seed {state['seed']}, this data set {self.seed}", "use the same seed")
-        self._position[0], self._position[1] = state["epoch"], state["step"]
+        self._position[0], self._position[1] = state["epoch"], state["batches"]
 
     def plan(self) -> EpochPlan:
         """Windows and batches of the current epoch, over all ranks."""
@@ -201,12 +202,11 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
     def __iter__(self) -> Iterator[WindowBatch]:
         info = torch.utils.data.get_worker_info()
         worker, n_workers = (info.id, info.num_workers) if info else (0, 1)
-        plan = self.plan()
-        n_steps = plan.n_steps(self.world_size, self.drop_last)
-        for step in range(int(self._position[1]) + worker, n_steps, n_workers):
+        plan, done = self.plan(), int(self._position[1])
+        for step in range(worker, plan.n_steps(self.world_size, self.drop_last, done), n_workers):
             if info is None:
-                self._position[1] = step + 1
-            yield self.collate(plan.batch(step, self.rank, self.world_size))
+                self._position[1] = done + (step + 1) * self.world_size
+            yield self.collate(plan.batch(step, self.rank, self.world_size, done))
         if info is None:
             self._position[1] = 0
 
@@ -251,16 +251,13 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         self, number: int, mark: int, history: NDArray[Any], counts: NDArray[Any], ema: NDArray[Any]
     ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Fill one window's rows and return its tokens."""
-        session, (num, den), shape = (
-            self.selection.sessions[number],
-            self._width[number],
-            self._shapes[number],
-        )
+        session, (num, den) = self.selection.sessions[number], self._width[number]
         column = self._column[number]
-        tick, unit = self._cache.spikes(session.path)
         past_bins = min(mark * den // num, round(EMA_CONTEXT_S / self.bin_s)) if self.ema_tau_s else 0
-        context = mark - (past_bins * num // den)
-        at, a, b, c = bounds(tick, min(context, mark - shape.history), mark - shape.history, mark, mark + shape.horizon)
+        context, start = (mark - n_bins * num // den for n_bins in (max(past_bins, self.n_history), self.n_history))
+        stop = mark + self._shapes[number].horizon
+        tick, unit = self._cache.spikes(session.path, context, stop)
+        at, a, b, c = bounds(tick, context, start, mark, stop)
         time_s, token_unit = np.empty(b - a, np.float32), np.empty(b - a, np.int32)
         n = cut_tokens(tick[a:b], unit[a:b], column, mark, session.tick_hz, time_s, token_unit)
         fits = cut_counts(tick[a:b], unit[a:b], column, mark, num, den, -self.n_history, history)
@@ -278,6 +275,6 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
 
 def _columns(session: SelectedSession) -> NDArray[np.int32]:
     """For each row of the session's units, its place among the selected ones, or -1."""
-    column = np.full(2**16, -1, np.int32)
+    column = np.full(session.n_units, -1, np.int32)
     column[session.rows] = np.arange(len(session.rows), dtype=np.int32)
     return column

@@ -31,31 +31,31 @@ class WindowLoader:
             persistent_workers=num_workers > 0,
             multiprocessing_context="spawn" if num_workers else None,
         )
-        self._state = dataset.state_dict()
+        self._batches = dataset.state_dict()["batches"]
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __iter__(self) -> Iterator[WindowBatch]:
-        self.dataset.load_state_dict(self._state)
+        self.dataset.load_state_dict(self.state_dict())
         for batch in self._loader:
-            self._state["step"] += 1
+            self._batches += self.dataset.world_size
             yield batch
-        self._state["step"] = 0
+        self._batches = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Go through the order of another epoch from its beginning."""
         self.dataset.set_epoch(epoch)
-        self._state = self.dataset.state_dict()
+        self._batches = 0
 
     def state_dict(self) -> dict[str, int]:
-        """Epoch, batches handed out, seed."""
-        return dict(self._state)
+        """Epoch, batches handed out on all ranks, seed."""
+        return {**self.dataset.state_dict(), "batches": self._batches}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue from `state` at the next iteration."""
         self.dataset.load_state_dict(state)
-        self._state = self.dataset.state_dict()
+        self._batches = state["batches"]
 
 
 def make_loader(dataset: WindowDataset, *, num_workers: int = 0, pin_memory: bool = False) -> WindowLoader:

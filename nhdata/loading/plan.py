@@ -75,16 +75,17 @@ def split_span(split: str, n_ticks: int, gap: int, reference: int | None = None)
     Raises
     ------
     UserError
-        If the split has no such name.
+        If the split has no such name, or needs a reference that is not given.
     """
     if split in ("reference", "rest"):
-        assert reference is not None, "these splits need the length of the reference"
+        if reference is None:
+            raise UserError(f"split '{split}' needs the length of the reference", "give reference_s, e.g. 60")
         return (0, min(reference, n_ticks)) if split == "reference" else (min(reference + gap, n_ticks), n_ticks)
     if split not in SPLIT_FRACTIONS:
-        raise UserError(f"unknown split '{split}'", f"choose one of {', '.join(SPLIT_FRACTIONS)}")
+        raise UserError(f"unknown split '{split}'", f"choose one of {', '.join(SPLIT_FRACTIONS)}, reference, rest")
     first, last = SPLIT_FRACTIONS[split]
-    start = int(first * n_ticks)
-    return (start + gap if start else 0, int(last * n_ticks))
+    start, stop = int(first * n_ticks), int(last * n_ticks)
+    return (min(start + gap, stop) if first else 0, stop)
 
 
 def n_windows(span: tuple[int, int], shape: WindowShape, stride: int, jitter: bool) -> int:
@@ -113,18 +114,18 @@ class EpochPlan:
     windows: NDArray[np.int64]
     edges: NDArray[np.int64]
 
-    def n_steps(self, world_size: int, drop_last: bool) -> int:
-        """Batches for each rank: the same number on all.
+    def n_steps(self, world_size: int, drop_last: bool, done: int = 0) -> int:
+        """Batches for each rank after the first `done` of all: the same number on all ranks.
 
         With `drop_last`, batches that do not go round all ranks are left out of this epoch; without it, ranks that
         have none left get an empty batch.
         """
-        n = len(self.edges) - 1
+        n = max(len(self.edges) - 1 - done, 0)
         return n // world_size if drop_last else -(-n // world_size)
 
-    def batch(self, step: int, rank: int, world_size: int) -> NDArray[np.int64]:
+    def batch(self, step: int, rank: int, world_size: int, done: int = 0) -> NDArray[np.int64]:
         """Windows of batch `step` of one rank; consecutive batches go to consecutive ranks."""
-        k = step * world_size + rank
+        k = done + step * world_size + rank
         if k >= len(self.edges) - 1:
             return self.windows[:0]
         return self.windows[self.edges[k] : self.edges[k + 1]]
@@ -157,7 +158,7 @@ def plan_epoch(
         Decide offsets and order, and nothing else does.
     shuffle : bool
     """
-    rng = np.random.Generator(np.random.Philox(key=[seed % 2**64, epoch]))
+    rng = np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, epoch], np.uint64)))
     groups: dict[int, list[NDArray[np.int64]]] = {}
     for number, (span, shape) in enumerate(zip(spans, shapes, strict=True)):
         stride = shape.horizon

@@ -25,6 +25,8 @@ class SelectedSession:
     ----------
     path : Path
         The session's Zarr group.
+    n_units : int
+        Units of the session, selected or not.
     rows : (n,) int64
         Rows of the units in the session, ascending.
     first : int
@@ -36,6 +38,7 @@ class SelectedSession:
     tick_hz: float
     t_start_s: float
     n_ticks: int
+    n_units: int
     rows: NDArray[np.int64]
     first: int
 
@@ -119,6 +122,7 @@ def units_by_id(store: Store, wanted: Collection[str], query: str) -> Selection:
                 tick_hz=row["tick_hz"],
                 t_start_s=row["t_start_s"],
                 n_ticks=int(row["duration_s"] * row["tick_hz"] + 1e-3),
+                n_units=row["n_units"],
                 rows=np.array([r for r, _ in units], np.int64),
                 first=len(unit_ids),
             )

@@ -30,7 +30,7 @@ def _feed_table(digest: hashlib._Hash, label: str, columns: Mapping[str, NDArray
 
 
 def content_hash(recording: Recording, clock: Clock, tick: NDArray[np.uint32], unit: NDArray[np.uint16]) -> str:
-    """SHA-256 over the clock, the spikes, the units, the intervals and the series of a session.
+    """SHA-256 over the identity, the clock, the spikes, the units, the intervals and the series of a session.
 
     Returns
     -------
@@ -39,12 +39,14 @@ def content_hash(recording: Recording, clock: Clock, tick: NDArray[np.uint32], u
     """
     digest = hashlib.sha256()
     digest.update(f"{recording.source}/{recording.session_id} {clock!r}\n".encode())
+    digest.update(f"{(recording.subject, recording.lab, recording.date)!r}\n".encode())
     _feed(digest, "tick", tick)
     _feed(digest, "unit", unit)
     _feed_table(digest, "units", recording.units)
     for name in sorted(recording.intervals):
         _feed_table(digest, f"intervals/{name}", recording.intervals[name])
     for name in sorted(recording.series):
+        digest.update(f"series/{name} {recording.series[name].unit!r}\n".encode())
         _feed(digest, f"series/{name}/time_s", recording.series[name].time_s)
         _feed(digest, f"series/{name}/value", recording.series[name].value)
     return digest.hexdigest()

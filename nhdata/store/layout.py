@@ -99,6 +99,8 @@ def block_offsets(tick: NDArray[np.uint32], tick_hz: float, duration_s: float) -
 def tick_at(time_s: float, t_start_s: float, tick_hz: float) -> int:
     """First tick at or after `time_s`; a time that is a tick but for rounding is that tick.
 
+    Rounding is at least a thousandth of a tick, or what float64 cannot tell apart on a clock that counts from 1970.
+
     Examples
     --------
     >>> tick_at(0.1 + 0.2, 0.0, 1e6)  # 0.30000000000000004
@@ -106,4 +108,5 @@ def tick_at(time_s: float, t_start_s: float, tick_hz: float) -> int:
     """
     exact = (time_s - t_start_s) * tick_hz
     nearest = round(exact)
-    return nearest if abs(exact - nearest) < 1e-3 else math.ceil(exact)
+    rounding = max(1e-3, math.ulp(time_s) * tick_hz)
+    return nearest if abs(exact - nearest) < rounding else math.ceil(exact)

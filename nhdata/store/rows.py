@@ -9,14 +9,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nhcatalog.schema import FEATURE_NAMES, TABLES
+from nhcatalog.schema import FEATURE_NAMES, TABLES, conform
 from nhdata.store.session import Session
 
 Rows = tuple[dict[str, Any], dict[str, pa.Table]]
 
 
 def catalog_rows(session: Session) -> Rows:
-    """The row of ``sessions`` and the tables ``units``, ``unit_features`` and ``intervals`` of one session."""
+    """The row of ``sessions`` and the tables ``units``, ``unit_features`` and ``intervals`` of one session.
+
+    Raises
+    ------
+    UserError
+        If a value does not fit its column of the catalog, e.g. text in a column of numbers.
+    """
     units = session.units()
     unit_ids = unit_names(session.session_id, units)
     intervals = session.intervals()
@@ -26,11 +32,13 @@ def catalog_rows(session: Session) -> Rows:
         **{k: session.attrs[k] for k in ("tick_hz", "n_units", "n_spikes", "software")},
         "n_trials": 0 if trials is None else len(trials["start_s"]),
     }
-    return row, {
+    conform("sessions", pa.Table.from_pylist([row]))
+    tables = {
         "units": _units(session, units, unit_ids),
         "unit_features": _features(session, unit_ids),
         "intervals": _intervals(session, intervals),
     }
+    return row, {name: conform(name, table) for name, table in tables.items()}
 
 
 def unit_names(session_id: str, units: dict[str, NDArray[Any]]) -> list[str]:

@@ -14,7 +14,7 @@ from nhcatalog.errors import UserError
 from nhdata.features.bins import bin_ticks, binned_counts
 from nhdata.features.reference import FEATURE_NAMES, reference_features
 from nhdata.store.columns import read_column, read_table
-from nhdata.store.layout import BLOCK_S, tick_at
+from nhdata.store.layout import BLOCK_S, NO_TICK, tick_at
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -96,8 +96,8 @@ class Session:
             Row of each spike's unit.
         """
         tick, unit = self.read(*self.offsets(start_tick, stop_tick))
-        first = np.searchsorted(tick, np.uint32(max(start_tick, 0)))
-        stop = tick.size if stop_tick is None else np.searchsorted(tick, np.uint32(np.clip(stop_tick, 0, 2**32 - 1)))
+        first = np.searchsorted(tick, _uint32(start_tick))
+        stop = tick.size if stop_tick is None else np.searchsorted(tick, _uint32(stop_tick))
         return tick[first:stop], unit[first:stop]
 
     def offsets(self, start_tick: int = 0, stop_tick: int | None = None) -> tuple[int, int]:
@@ -136,7 +136,8 @@ class Session:
         stop_s = self.t_stop_s if stop_s is None else stop_s
         if not start_s <= stop_s:
             raise UserError(f"the window [{start_s}, {stop_s}) s ends before it starts", "give start_s <= stop_s")
-        tick, unit = self.ticks(*(tick_at(t, self.t_start_s, self.tick_hz) for t in (start_s, stop_s)))
+        inside = (min(max(t, self.t_start_s), self.t_stop_s) for t in (start_s, stop_s))
+        tick, unit = self.ticks(*(tick_at(t, self.t_start_s, self.tick_hz) for t in inside))
         return self.t_start_s + tick / self.tick_hz, unit
 
     def units(self) -> dict[str, NDArray[Any]]:
@@ -257,6 +258,11 @@ class Session:
             name="counts",
             attrs={"session_id": self.session_id, "bin_s": bin_s, "units": "spikes per bin"},
         )
+
+
+def _uint32(tick: int) -> np.uint32:
+    """`tick`, or the nearest end of the clock; another integer type would make searchsorted convert all spikes."""
+    return np.uint32(min(max(tick, 0), NO_TICK))
 
 
 def _count_chunk(session: Session, bin_s: float, width: tuple[int, int], block_info: Any = None) -> NDArray[np.uint16]:

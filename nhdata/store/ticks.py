@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
-from nhdata.recording import Recording, Spikes
+from nhdata.recording import Columns, Recording, Spikes
 from nhdata.store.layout import NO_TICK, NO_UNIT, tick_rate_hz
 
 LATE_START_S = 60.0
+READERS_FAULT = "this is a fault of the source's reader; please report it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +84,17 @@ def check_recording(recording: Recording) -> None:
     Raises
     ------
     UserError
-        If the columns of units differ in length, a spike names a unit that is not there, a time is not a
-        number or negative, or there are more than 65,534 units.
+        If a table lacks a column it must have, the columns of a table or series differ in length, a spike names a
+        unit that is not there, a time is not a number or negative, or there are more than 65,534 units.
     """
-    who = f"{recording.source} session {recording.session_id}"
-    remedy = "this is a fault of the source's reader; please report it"
+    who, remedy = f"{recording.source} session {recording.session_id}", READERS_FAULT
+    _check_table(who, "units", recording.units, "cluster_id", "probe")
     n_units = recording.n_units
-    for name, column in recording.units.items():
-        if column.shape != (n_units,):
-            raise UserError(f"{who}: units column {name} has shape {column.shape}, not ({n_units},)", remedy)
+    for name, columns in recording.intervals.items():
+        _check_table(who, name, columns, "start_s", "stop_s")
+    for name, series in recording.series.items():
+        if series.time_s.shape != series.value.shape[:1]:
+            raise UserError(f"{who}: {name} has {series.time_s.size} times, {len(series.value)} values", remedy)
     if n_units >= NO_UNIT:
         raise UserError(f"{who}: {n_units} units", f"a session holds at most {NO_UNIT - 1}")
     spikes = recording.spikes
@@ -101,3 +104,12 @@ def check_recording(recording: Recording) -> None:
         raise UserError(f"{who}: a spike names unit {int(spikes.unit.max())} of {n_units}", remedy)
     if spikes.time.size and not (np.isfinite(spikes.time).all() and spikes.time.min() >= 0):
         raise UserError(f"{who}: a spike time is negative or not a number", remedy)
+
+
+def _check_table(who: str, table: str, columns: Columns, *needed: str) -> None:
+    if missing := [name for name in needed if name not in columns]:
+        raise UserError(f"{who}: {table} has no column {missing[0]}", READERS_FAULT)
+    n_rows = columns[needed[0]].size
+    for name, column in columns.items():
+        if column.shape != (n_rows,):
+            raise UserError(f"{who}: {table} column {name} has shape {column.shape}, not ({n_rows},)", READERS_FAULT)

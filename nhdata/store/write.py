@@ -6,6 +6,7 @@ So a writer killed at any instant leaves at worst a folder that nobody reads.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import uuid
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscShuffle
 
 from nhcatalog.errors import UserError
+from nhcatalog.files import Files
 from nhdata.features.reference import FEATURE_NAMES, VERSION, WINDOW_S, reference_features
 from nhdata.recording import Recording
 from nhdata.store.columns import compressors, write_array, write_table
@@ -37,6 +39,7 @@ from nhdata.store.layout import (
     check_name,
     node_name,
     shard_spikes,
+    tick_at,
 )
 from nhdata.store.ticks import Clock, check_recording, session_clock, sorted_ticks
 
@@ -54,12 +57,17 @@ def create_store(root: Path) -> None:
         if found != STORE_VERSION:
             raise UserError(f"{root} is not a store of version {STORE_VERSION} (found {found})", "name another path")
         return
-    if root.exists() and any(p.name not in ("sessions", "catalog") for p in root.iterdir()):
+    ours = ("zarr.json", "sessions", "catalog")
+    if root.exists() and any(p.name not in ours and not p.name.startswith(".") for p in root.iterdir()):
         raise UserError(f"{root} is a folder with other things in it", "name a new path for the store")
-    root.mkdir(parents=True, exist_ok=True)
-    zarr.open_group(root / "sessions", mode="a", zarr_format=3)
-    zarr.open_group(root, mode="a", zarr_format=3, attributes={"nhdata_store": STORE_VERSION})
-    sync_tree(root)
+    _create_group(root / "sessions")
+    _create_group(root, nhdata_store=STORE_VERSION)
+
+
+def _create_group(folder: Path, **attributes: Any) -> None:
+    """An empty Zarr group, on disk when this returns; several writers may make it at once, which zarr refuses."""
+    document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    Files(folder).write("zarr.json", json.dumps(document, indent=2).encode())
 
 
 @contextmanager
@@ -154,7 +162,7 @@ def _write_features(
         unit,
         n_units=n_units,
         start_tick=0,
-        stop_tick=int(window_s * clock.tick_hz),
+        stop_tick=tick_at(window_s, 0.0, clock.tick_hz),
         tick_hz=clock.tick_hz,
     )
     reference = group.create_group(
@@ -191,10 +199,11 @@ def publish(root: Path, folder: Path, attributes: dict[str, Any]) -> str:
 
     The place is ``sessions/<source>/<session_id>``. Where that is taken, by an older version of the session
     that readers may hold open, it is ``<session_id>.v2`` and so on. A folder left by a writer that died before its
-    commit is taken over if it holds the same content.
+    commit is taken over if its attributes are the same, the content's hash and the version of the software among them.
     """
     parent = root / "sessions" / attributes["source"]
-    zarr.open_group(parent, mode="a", zarr_format=3)
+    if not (parent / "zarr.json").exists():
+        _create_group(parent)
     for generation in range(1, 1_000_000):
         name = attributes["session_id"] + (f".v{generation}" if generation > 1 else "")
         try:
@@ -202,7 +211,7 @@ def publish(root: Path, folder: Path, attributes: dict[str, Any]) -> str:
         except OSError:
             if not (parent / name).exists():
                 raise
-            if zarr.open_group(parent / name, mode="r").attrs.get("content_hash") != attributes["content_hash"]:
+            if dict(zarr.open_group(parent / name, mode="r").attrs) != json.loads(json.dumps(attributes)):
                 continue
         sync(parent)
         return f"sessions/{attributes['source']}/{name}"

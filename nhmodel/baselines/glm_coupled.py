@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Self
 
 import numpy as np
@@ -70,7 +71,8 @@ class GlmCoupled:
         return self.own.groups.per_bin(self._expected(windows))
 
     def _features(self, windows: SessionWindows) -> NDArray[np.float32]:
-        return self.own.history(windows).reshape(windows.n_windows, -1).astype(np.float32)
+        features = self.own.history(windows).astype(np.float32)
+        return features.reshape(len(features), math.prod(features.shape[1:]))
 
     def _inputs(self, windows: SessionWindows) -> NDArray[np.float32]:
         """(W, M·N) standardised history features of all units."""

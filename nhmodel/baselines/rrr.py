@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import product
 from typing import Self
 
 import numpy as np
@@ -22,8 +21,8 @@ class ReducedRankRidge:
     A linear map of low rank from the moving averages of all units to all (bin, unit) counts is added to the
     forecast of `EwmaShrinkage`: an infinite ridge gives that forecast back, so that a short recording with more
     averages than windows loses little. Averages and counts are divided by the square root of the unit's mean
-    (equal Poisson variances). Ridge strength, rank and the floor (a fraction of the unit's mean) are chosen on
-    `valid`; defaults 10, 8, 0.3.
+    (equal Poisson variances). Ridge strength and rank, then the floor (a fraction of the unit's mean), are chosen
+    on `valid`; defaults 10, 8, 0.3.
 
     Reduced-rank ridge (Mukherjee & Zhu 2011): with principal axes Z of the inputs, ``ZᵀZ = diag(s)``, targets Y,
     ``C = ZᵀY``, ``d = (s + ridge)^-½`` and L the leading eigenvectors of ``(dC)(dC)ᵀ``, the map is
@@ -59,19 +58,29 @@ class ReducedRankRidge:
 
         self.ridge, self.rank, self.floor = 10.0, 8, 0.3
         if valid.n_windows:
+            z, own = self.pca.transform(self._inputs(valid)), self.own.predict(valid)
             losses = {}
             for ridge in self.ridges:
-                self.down, self.up = maps(ridge)
-                for rank, floor in product(self.ranks, self.floors):
-                    losses[ridge, rank, floor] = poisson_loss(valid.counts, self._forecast(valid, rank, floor))
-            self.ridge, self.rank, self.floor = min(losses, key=losses.__getitem__)
-        self.down, self.up = maps(self.ridge)
+                down, up = maps(ridge)
+                for rank in self.ranks:
+                    expected = self._forecast(own, (z @ down[:, :rank]) @ up[:rank], self.floor)
+                    losses[ridge, rank] = poisson_loss(valid.counts, expected)
+            self.ridge, self.rank = min(losses, key=losses.__getitem__)
+        down, up = maps(self.ridge)
+        self.down, self.up = down[:, : self.rank], up[: self.rank]
+        if valid.n_windows:
+            shared = (z @ self.down) @ self.up
+            self.floor = min(
+                self.floors, key=lambda floor: poisson_loss(valid.counts, self._forecast(own, shared, floor))
+            )
         return self
 
     def predict(self, windows: SessionWindows) -> NDArray[np.float32]:
         expected = np.empty((windows.n_windows, windows.n_bins, windows.n_units), np.float32)
         for rows in chunks(windows):
-            expected[rows] = self._forecast(windows[rows], self.rank, self.floor)
+            part = windows[rows]
+            shared = (self.pca.transform(self._inputs(part)) @ self.down) @ self.up
+            expected[rows] = self._forecast(self.own.predict(part), shared, self.floor)
         return expected
 
     def _inputs(self, windows: SessionWindows) -> NDArray[np.float32]:
@@ -88,10 +97,8 @@ class ReducedRankRidge:
             c += z[rows].T @ left.reshape(len(left), -1)
         return c
 
-    def _forecast(self, windows: SessionWindows, rank: int, floor: float) -> NDArray[np.float32]:
-        z = self.pca.transform(self._inputs(windows))
-        shared = (z @ self.down[:, :rank]) @ self.up[:rank]
-        own = self.own.predict(windows)
+    def _forecast(self, own: NDArray[np.float32], shared: NDArray[np.float32], floor: float) -> NDArray[np.float32]:
+        """(W, T, N) expected counts from those of `own` and the (W, T·N) of the population in standard deviations."""
         return np.maximum(own + shared.reshape(own.shape) * self.scale, np.float32(floor) * self.own.null)
 
 

@@ -128,6 +128,7 @@ def evaluate(
     store_path: str | Path,
     *,
     split: str = "test",
+    select: str | None = None,
     reference_s: float = 60.0,
     weights: str = "best",
     baselines: Sequence[str] | None = None,
@@ -145,6 +146,8 @@ def evaluate(
     run : path
     store_path : path
     split : {"test", "valid", "train"}
+    select : str, optional
+        Units to score in sessions that the run never saw; the run's own query by default.
     reference_s : float
     weights : {"best", "last"}
     baselines : sequence of str, optional
@@ -166,9 +169,10 @@ def evaluate(
     info, model = RunInfo.read(Path(run)), load(run, weights)
     torch.set_num_threads(info.config.train.threads or free_threads())
     store = open_store(store_path)
-    plan = [("seen", s) for s in _seen(info, store)] + [("zero-shot", s) for s in _unseen(info, store)]
+    query = info.query if select is None else select
+    plan = [("seen", s) for s in _seen(info, store)] + [("zero-shot", s) for s in _unseen(info, store, query)]
     if not plan:
-        raise UserError(f"{store_path} has no unit for {info.query!r}", "evaluate on a store that has some")
+        raise UserError(f"{store_path} has no unit to score for {query!r}", "name another store, or other units")
     out = Evaluation(split, info.config.data.horizon_s, info.config.data.bin_s)
     digest = hashlib.sha256()
     on_start(len(plan))
@@ -192,11 +196,11 @@ def _seen(info: RunInfo, store: Store) -> list[Selection]:
     return [selection.only([session_id]) for session_id in here]
 
 
-def _unseen(info: RunInfo, store: Store) -> list[Selection]:
-    """Sessions that the run never saw, by its own query."""
+def _unseen(info: RunInfo, store: Store, query: str) -> list[Selection]:
+    """Sessions that the run never saw, one selection each."""
     if all(session_id in info.content_hash for session_id in store.snapshot.entries):
         return []
-    selection = select_units(store, info.query)
+    selection = select_units(store, query)
     new = [s.session_id for s in selection.sessions if s.session_id not in info.content_hash]
     return [selection.only([session_id]) for session_id in new]
 

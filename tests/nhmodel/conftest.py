@@ -70,10 +70,11 @@ def make_config() -> Callable[..., Config]:
 def open_windows() -> Callable[..., WindowDataset]:
     """Unshuffled windows of a store, as evaluation reads them."""
 
-    def make(store: Path, split: str = "test", **changes: Any) -> WindowDataset:
-        return WindowDataset(
-            store, **{"split": split, "shuffle": False, "ema_tau_s": DataConfig().ema_tau_s, "batch_size": 8, **changes}
-        )
+    def make(
+        store: Path, split: str = "test", *, kind: type[WindowDataset] = WindowDataset, **changes: Any
+    ) -> WindowDataset:
+        usual = {"split": split, "shuffle": False, "ema_tau_s": DataConfig().ema_tau_s, "batch_size": 8}
+        return kind(store, **usual | changes)
 
     return make
 
@@ -98,7 +99,7 @@ def awake(make_config: Callable[..., Config], units: UnitTable) -> Callable[...,
         with torch.no_grad():
             for weight in model.head.parameters():
                 if not weight.any():
-                    weight.normal_(0, 0.1)
+                    weight.normal_(0, 0.03)
         return model.eval()
 
     return make

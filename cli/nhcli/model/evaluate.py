@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @click.option("--run", required=True, metavar="FOLDER", help="Folder of the run.")
 @options.store
 @click.option("--split", type=click.Choice(["test", "valid", "train"]), default="test", show_default=True)
+@click.option("--select", metavar="SQL", help="Units of sessions the run never saw; by default its own selection.")
 @click.option(
     "--reference-s",
     default=60.0,
@@ -32,6 +33,7 @@ def command(
     run: str,
     store: str,
     split: str,
+    select: str | None,
     reference_s: float,
     baselines: tuple[str, ...],
     html: str | None,
@@ -55,6 +57,7 @@ def command(
             run,
             store,
             split=split,
+            select=select,
             reference_s=reference_s,
             baselines=baselines or None,
             on_start=lambda n: bar.update(task, total=n, completed=-1),

@@ -1,0 +1,120 @@
+"""Our features of real units beside those of pynapple and elephant, on CRCNS hc-3 (NWB, rat hippocampus).
+
+Where they differ and why: the peers hold seconds as floats and compare floats with edges, so that a spike or
+an interval exactly on an edge may fall on either side; here it always opens the bin that starts there. Units
+were sampled at 20 kHz, so many are. elephant's Fano factor divides by n (ours by n - 1). Neither has the
+autocorrelation of binned counts (pynapple's correlogram is of pairs of spikes): NumPy is its reference.
+"""
+
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+import pytest
+
+from nhdata.features.bins import binned_counts
+from nhdata.features.reference import FEATURE_NAMES, ISI_EDGES_S, reference_features
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import elephant.statistics
+    import pynapple
+
+pytestmark = [pytest.mark.realdata, pytest.mark.filterwarnings("ignore")]
+
+TICK_HZ = 1e6
+STOP_TICK = 600_000_000
+HALF_SAMPLE = 25  # ticks: half of 1 / 20 kHz, which takes every spike off the edges of bins
+
+
+class Trains(NamedTuple):
+    tick: np.ndarray
+    unit: np.ndarray
+    time_s: list[np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def hc3(realdata: Path) -> Trains:
+    """Ten minutes of all units, spikes half a sample late."""
+    with h5py.File(realdata / "nwb" / "hc3" / "ec013_626.nwb") as file:
+        time_s, stop = file["units/spike_times"][:], file["units/spike_times_index"][:]
+    tick = np.rint(time_s * TICK_HZ).astype(np.uint32) + np.uint32(HALF_SAMPLE)
+    trains = [train[train < STOP_TICK] for train in np.split(tick, stop[:-1])]
+    tick = np.concatenate(trains)
+    unit = np.repeat(np.arange(len(trains)), [len(t) for t in trains]).astype(np.uint16)
+    order = np.argsort(tick, kind="stable")
+    return Trains(tick[order], unit[order], [t / TICK_HZ for t in trains])
+
+
+@pytest.fixture(scope="module")
+def features(hc3: Trains) -> dict[str, np.ndarray]:
+    values = reference_features(
+        hc3.tick, hc3.unit, n_units=len(hc3.time_s), start_tick=0, stop_tick=STOP_TICK, tick_hz=TICK_HZ
+    )
+    return dict(zip(FEATURE_NAMES, values.T, strict=True))
+
+
+@pytest.fixture(scope="module")
+def group(hc3: Trains) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        support = pynapple.IntervalSet(0, STOP_TICK / TICK_HZ)
+        return pynapple.TsGroup({u: pynapple.Ts(t) for u, t in enumerate(hc3.time_s)}, time_support=support)
+
+
+def counts_of(hc3: Trains, bin_s: float) -> np.ndarray:
+    n_bins = round(STOP_TICK / TICK_HZ / bin_s)
+    return binned_counts(
+        hc3.tick, hc3.unit, n_units=len(hc3.time_s), first_bin=0, n_bins=n_bins, bin_s=bin_s, tick_hz=TICK_HZ
+    )
+
+
+@pytest.mark.parametrize("bin_s", [0.01, 0.02])
+def test_counts_equal_pynapple(hc3, group, bin_s):
+    counts = counts_of(hc3, bin_s)
+    assert counts.sum() == hc3.tick.size > 90_000
+    np.testing.assert_array_equal(counts, group.count(bin_s).values)
+
+
+def test_rates_equal_pynapple(features, group):
+    np.testing.assert_allclose(features["rate_hz"], group["rate"].to_numpy(), rtol=1e-12)
+
+
+def test_interval_histograms_equal_pynapple_but_for_intervals_on_an_edge(hc3, features, group):
+    several = [u for u, train in enumerate(hc3.time_s) if train.size >= 2]  # pynapple fails on a silent unit
+    peer = pynapple.compute_isi_distribution(group[several], bins=ISI_EDGES_S)
+    moved_in_all = 0.0
+    for u in several:
+        interval = np.diff(hc3.time_s[u])
+        ours = np.array([features[f"isi_hist_{k:02d}"][u] for k in range(20)])
+        theirs = peer[u].to_numpy() / interval.size
+        on_edge = np.isclose(interval[:, None], ISI_EDGES_S, rtol=0, atol=1e-9).any(axis=1).mean()
+        moved = np.abs(np.cumsum(ours) - np.cumsum(theirs)).max()
+        assert moved <= on_edge + 1e-12
+        moved_in_all += moved
+    assert moved_in_all < 0.01 * len(several) > 0.5  # the difference is small, so the comparison says something
+
+
+def test_coefficients_of_variation_equal_elephant(hc3, features):
+    peer = [elephant.statistics.cv(elephant.statistics.isi(t)) if t.size >= 3 else np.nan for t in hc3.time_s]
+    np.testing.assert_allclose(features["isi_cv"], peer, rtol=1e-9)
+    assert np.isfinite(features["isi_cv"]).sum() > 50
+
+
+def test_fano_factors_equal_elephant_times_n_over_n_minus_1(hc3, features):
+    edges_s = np.arange(1, 30_000) * 0.02
+    for u in np.argsort(features["rate_hz"])[-5:]:
+        train = hc3.time_s[u]
+        peer = elephant.statistics.fanofactor(np.split(train, np.searchsorted(train, edges_s)))
+        assert features["fano_20ms"][u] == pytest.approx(peer * 30_000 / 29_999, rel=1e-9)
+
+
+def test_autocorrelations_equal_numpy(hc3, features):
+    counts = counts_of(hc3, 0.01).astype(float)
+    deviation = counts - counts.mean(axis=0)
+    with np.errstate(invalid="ignore"):
+        for lag in range(1, 11):
+            expected = (deviation[:-lag] * deviation[lag:]).sum(axis=0) / (deviation**2).sum(axis=0)
+            np.testing.assert_allclose(features[f"autocorr_{10 * lag:03d}ms"], expected, rtol=1e-9)
