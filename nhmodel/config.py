@@ -8,13 +8,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, ValidationInfo, field_validator
 
 from nhcatalog.errors import UserError
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(_Section):
@@ -24,7 +24,7 @@ class DataConfig(_Section):
     history_s: float = Field(0.5, gt=0)
     horizon_s: float = Field(0.5, gt=0)
     bin_s: float = Field(0.02, gt=0)
-    ema_tau_s: tuple[float, ...] = (0.05, 0.2, 0.8, 3.2, 12.8)
+    ema_tau_s: tuple[PositiveFloat, ...] = Field((0.05, 0.2, 0.8, 3.2, 12.8), min_length=1)
     memory_budget_mb: float = Field(2048, gt=0)
     num_workers: int = Field(0, ge=0)
 
@@ -33,7 +33,7 @@ class ModelConfig(_Section):
     """Size of the network."""
 
     dim: int = Field(64, ge=8)
-    n_heads: int = Field(2, ge=1)
+    n_heads: int = Field(2, ge=1, validate_default=True)
     depth: int = Field(2, ge=0)
     decoder_depth: int = Field(1, ge=1)
     latent_step_s: float = Field(0.05, gt=0)
@@ -45,6 +45,14 @@ class ModelConfig(_Section):
     table_dropout: float = Field(0.2, ge=0, le=1)
     unit_dropout: float = Field(0.1, ge=0, lt=1)
     loss_units: int = Field(256, ge=1)
+
+    @field_validator("n_heads")
+    @classmethod
+    def _divide_dim(cls, n_heads: int, info: ValidationInfo) -> int:
+        dim = info.data.get("dim", 0)
+        if dim % (4 * n_heads):
+            raise ValueError(f"dim={dim} is not a multiple of 4 * n_heads={4 * n_heads}")
+        return n_heads
 
 
 class TrainConfig(_Section):
@@ -138,4 +146,6 @@ def _apply(values: dict[str, Any], setting: str) -> None:
         value = tomllib.loads(f"v = {text}")["v"]
     except tomllib.TOMLDecodeError:
         value = text
-    values.setdefault(section, {})[name] = value
+    table = values.setdefault(section, {})
+    if isinstance(table, dict):  # else the check of the whole says what is wrong
+        table[name] = value

@@ -76,8 +76,11 @@ def _bars(regime: str, rows: list[dict[str, Any]]) -> Any:
             "color": [COLORS[0] if r["model"] == MODEL else COLORS[1] for r in rows],
         }
     )
+    ends = [0.0, *source.data["lo"], *source.data["hi"]]
+    margin = 0.04 * (max(ends) - min(ends))
     plot = figure(
         y_range=source.data["model"],
+        x_range=(min(ends) - margin, max(ends) + margin),
         width=WIDTH,
         height=80 + 28 * len(rows),
         title=f"fp-bps with 95 % intervals ({regime})",
@@ -138,4 +141,5 @@ def _trace(example: Example) -> Any:
     )
     plot.step(example.t_s, example.counts, color="#999999", mode="after", legend_label="observed")
     plot.line(example.t_s, example.expected, color=COLORS[0], line_width=2, legend_label="forecast")
+    plot.add_layout(plot.legend[0], "right")
     return plot

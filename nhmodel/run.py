@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -123,6 +124,44 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     os.replace(temporary, path)
 
 
+def load_weights(path: Path, model: NeuroHorizon) -> None:
+    """Fill a model from a safetensors file: nothing but tensors is read.
+
+    Raises
+    ------
+    UserError
+        If the file is not there, damaged, or of a model of another shape.
+    """
+    try:
+        model.load_state_dict(load_file(path))
+    except FileNotFoundError:
+        raise UserError(f"{path} is not there", "train until the first validation, or use the other weights") from None
+    except (SafetensorError, RuntimeError) as error:
+        raise UserError(
+            f"{path}: {str(error).splitlines()[-1].strip()}", "the file is damaged or of another version; train again"
+        ) from None
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read what `save_state` wrote; anything that would run code on loading is refused.
+
+    Raises
+    ------
+    UserError
+        If the file is not there, damaged, or holds anything but tensors, numbers and text.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path} is not there", "the run was never saved; train anew with another --out") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError) as error:
+        raise UserError(
+            f"{path} is damaged or was not written by a training run ({type(error).__name__})",
+            "train anew with another --out",
+        ) from None
+    return state
+
+
 def load(run: str | Path, weights: str = "best") -> NeuroHorizon:
     """The trained model of a run, ready to forecast.
 
@@ -145,13 +184,5 @@ def load(run: str | Path, weights: str = "best") -> NeuroHorizon:
     folder = Path(run)
     info = RunInfo.read(folder)
     model = NeuroHorizon(info.config.model, info.config.data, len(info.unit_ids))
-    path = folder / f"{weights}.safetensors"
-    try:
-        model.load_state_dict(load_file(path))
-    except FileNotFoundError:
-        raise UserError(f"{path} is not there", "train until the first validation, or use the other weights") from None
-    except (SafetensorError, RuntimeError) as error:
-        raise UserError(
-            f"{path}: {str(error).splitlines()[0]}", "the file is damaged or of another version; train again"
-        ) from None
+    load_weights(folder / f"{weights}.safetensors", model)
     return model.eval()

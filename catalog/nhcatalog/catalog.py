@@ -122,6 +122,10 @@ class Catalog:
 
         return self._log.append(decide)
 
+    def paths(self) -> set[str]:
+        """Every Zarr group that any position of the log names, relative to the store."""
+        return {str(commit.session["path"]) for commit in self._log.commits() if commit.session}
+
     def snapshot(self, at: int | None = None) -> Snapshot:
         """The catalog as it is now, or as it was after the first `at` changes; 0 is the empty beginning.
 

@@ -84,28 +84,34 @@ def ragged_bounds(table: h5py.Group, name: str) -> NDArray[np.int64]:
 
 
 def read_intervals(file: h5py.File) -> dict[str, Columns]:
-    """Tables of time spans under ``/intervals``; rows whose start or stop is not finite are left out.
+    """Tables of time spans under ``/intervals``, by name. Raises as `read_interval_table`."""
+    tables = file.get("intervals", {})
+    return {safe_name(name): read_interval_table(tables[name]) for name in tables if is_interval_table(tables[name])}
+
+
+def is_interval_table(table: Any) -> bool:
+    """Whether something in a file is a table of time spans."""
+    return isinstance(table, h5py.Group) and {"start_time", "stop_time"} <= table.keys()
+
+
+def read_interval_table(table: h5py.Group) -> dict[str, NDArray[Any]]:
+    """One table of time spans; rows whose start or stop is not finite are left out.
 
     Raises
     ------
     SourceError
-        If a table's start and stop times differ in number.
+        If its start and stop times differ in number, or are no numbers.
     """
-    tables: dict[str, Columns] = {}
-    for name, table in file.get("intervals", {}).items():
-        if not (isinstance(table, h5py.Group) and {"start_time", "stop_time"} <= table.keys()):
-            continue
-        n_rows = len(table["start_time"])
-        start_s, stop_s = (read_column(table, column, n_rows) for column in ("start_time", "stop_time"))
-        if start_s is None or stop_s is None or start_s.dtype.kind == "O" or stop_s.dtype.kind == "O":
-            problem = f"{table.name} has no numbers for start_time and stop_time, as many of each"
-            raise SourceError(file.filename, problem, "download the file again or write it anew")
-        keep = np.isfinite(start_s) & np.isfinite(stop_s)
-        columns: dict[str, NDArray[Any]] = {
-            "start_s": start_s[keep].astype(np.float64),
-            "stop_s": stop_s[keep].astype(np.float64),
-        }
-        own = (pair for pair in read_columns(table, n_rows) if pair[0] not in ("start_time", "stop_time"))
-        add_columns(columns, ((name, values[keep]) for name, values in own), {})
-        tables[safe_name(name)] = columns
-    return tables
+    n_rows = len(table["start_time"])
+    start_s, stop_s = (read_column(table, column, n_rows) for column in ("start_time", "stop_time"))
+    if start_s is None or stop_s is None or start_s.dtype.kind == "O" or stop_s.dtype.kind == "O":
+        problem = f"{table.name} has no numbers for start_time and stop_time, as many of each"
+        raise SourceError(table.file.filename, problem, "download the file again or write it anew")
+    keep = np.isfinite(start_s) & np.isfinite(stop_s)
+    columns: dict[str, NDArray[Any]] = {
+        "start_s": start_s[keep].astype(np.float64),
+        "stop_s": stop_s[keep].astype(np.float64),
+    }
+    own = (pair for pair in read_columns(table, n_rows) if pair[0] not in ("start_time", "stop_time"))
+    add_columns(columns, ((name, values[keep]) for name, values in own), {})
+    return columns

@@ -40,9 +40,10 @@ def session_clock(spikes: Spikes, stop_s: float) -> Clock:
     UserError
         If the session is too long for uint32 ticks at 30 kHz.
     """
+    stop_s = float(stop_s)  # a NumPy number would write itself differently into the content hash
+    rate_hz = None if spikes.sample_rate_hz is None else float(spikes.sample_rate_hz)
     if spikes.time.size == 0:
-        return Clock(0.0, max(stop_s, 0.0), spikes.sample_rate_hz or tick_rate_hz(stop_s))
-    rate_hz = spikes.sample_rate_hz
+        return Clock(0.0, max(stop_s, 0.0), rate_hz or tick_rate_hz(stop_s))
     first_s, last_s = (float(t) / (rate_hz or 1.0) for t in (spikes.time.min(), spikes.time.max()))
     t_start_s = float(math.floor(first_s)) if first_s > LATE_START_S else 0.0
     if rate_hz is None:

@@ -35,7 +35,7 @@ class ReducedRankRidge:
     """Principal axes kept of the inputs: the ridge leaves nothing of those beyond."""
     ridges = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
     """In units of the mean eigenvalue of the inputs' Gram matrix."""
-    ranks = (1, 2, 4, 8, 16, 32)
+    ranks = (1, 2, 4, 8, 16, 32, 64)
     floors = (0.05, 0.1, 0.2, 0.3, 0.5)
 
     def fit(self, train: SessionWindows, valid: SessionWindows) -> Self:

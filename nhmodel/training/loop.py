@@ -12,7 +12,6 @@ from typing import Any
 
 import lightning_fabric
 import torch
-from safetensors.torch import load_file
 
 from nhcatalog.errors import UserError
 from nhdata.loading import WindowDataset, make_loader
@@ -21,7 +20,7 @@ from nhdata.store.store import open_store
 from nhmodel.config import Config, TrainConfig
 from nhmodel.likelihood import bits
 from nhmodel.model import NeuroHorizon, UnitTable
-from nhmodel.run import RunInfo, save_state, save_weights, write_bytes
+from nhmodel.run import RunInfo, load_state, load_weights, save_state, save_weights, write_bytes
 from nhmodel.training.schedule import free_threads, one_cycle, progress
 from nhmodel.units import rows_by_id, unit_table
 
@@ -42,6 +41,8 @@ class Standing:
         Of the last step.
     valid_fp_bps : float
         Of the last validation.
+    valid_step : int
+        When that was.
     done : float
         Share of training that is done.
     """
@@ -52,6 +53,7 @@ class Standing:
     best_step: int = 0
     loss: float = math.nan
     valid_fp_bps: float = math.nan
+    valid_step: int = 0
     done: float = 0.0
 
 
@@ -84,7 +86,8 @@ def train(
     Raises
     ------
     UserError
-        If the selection or the windows are empty, `out` is taken, or the loss is not a number.
+        If the selection or the windows are empty, `out` is taken or cannot be resumed, or the loss or its gradient
+        is not a number.
     KeyboardInterrupt
         After saving, so that the run can be resumed.
     """
@@ -132,10 +135,10 @@ def train(
     net.mark_forward_method("compute_loss")
     units = units.to(fabric.device)
     standing = Standing()
-    folder.mkdir(parents=True, exist_ok=True)
     if resume:
         _resume(folder, info, standing, model, optimizer, loader)
     else:
+        folder.mkdir(parents=True, exist_ok=True)
         info.write(folder)
         write_bytes(folder / "metrics.jsonl", b"")
 
@@ -152,29 +155,31 @@ def train(
                 loss = net.compute_loss(batch, units)
                 optimizer.zero_grad()
                 fabric.backward(loss)
-                fabric.clip_gradients(net, optimizer, max_norm=settings.grad_clip)
-                optimizer.step()
-                standing.step += 1
+                norm = fabric.clip_gradients(net, optimizer, max_norm=settings.grad_clip, error_if_nonfinite=False)
                 standing.loss = float(loss.detach())
-                if not math.isfinite(standing.loss):
+                if not math.isfinite(standing.loss + float(norm)):
                     sessions = [windows["train"].session_ids[i] for i in batch.session_id.unique()]
                     raise UserError(
-                        f"the loss is {standing.loss} at step {standing.step}, in a batch of {', '.join(sessions)}",
+                        f"the loss is {standing.loss} and its gradient {float(norm)} at step {standing.step + 1}, "
+                        f"in a batch of {', '.join(sessions)}",
                         "lower train.lr, or look at these sessions with 'nhdata info'",
                     )
+                optimizer.step()
+                standing.step += 1
                 if standing.step % settings.validate_every == 0:
                     _validate(folder, standing, model, windows["valid"], units)
+                    _save(folder, standing, model, optimizer, loader)
                 on_step(standing)
                 if _finished(standing, settings):
                     break
             else:
                 loader.set_epoch(windows["train"].epoch + 1)
+        if standing.valid_step != standing.step:
+            _validate(folder, standing, model, windows["valid"], units)
+            on_step(standing)
     finally:
         if standing.step:
             _save(folder, standing, model, optimizer, loader)
-    if standing.best_step != standing.step and standing.step % settings.validate_every:
-        _validate(folder, standing, model, windows["valid"], units)
-        on_step(standing)
     return standing
 
 
@@ -203,7 +208,7 @@ def validation_fp_bps(model: NeuroHorizon, windows: WindowDataset, units: UnitTa
 
 def _validate(folder: Path, standing: Standing, model: NeuroHorizon, windows: WindowDataset, units: UnitTable) -> None:
     """Score, keep the weights if they are the best so far, and log one line."""
-    standing.valid_fp_bps = validation_fp_bps(model, windows, units)
+    standing.valid_fp_bps, standing.valid_step = validation_fp_bps(model, windows, units), standing.step
     if standing.valid_fp_bps > standing.best:
         standing.best, standing.best_step = standing.valid_fp_bps, standing.step
         save_weights(folder / "best.safetensors", model)
@@ -224,21 +229,37 @@ def _save(folder: Path, standing: Standing, model: NeuroHorizon, optimizer: Any,
         "optimizer": optimizer.state_dict(),
         "loader": loader.state_dict(),
         "torch_rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state_all(),
     }
     save_state(folder / "state.pt", state)
 
 
 def _resume(folder: Path, info: RunInfo, standing: Standing, model: NeuroHorizon, optimizer: Any, loader: Any) -> None:
-    """Put everything back where it was left; refuses if the data have changed since."""
+    """Put everything back where it was left; refuses if the data or the model have changed since."""
     before = RunInfo.read(folder)
     if (before.unit_ids, before.content_hash) != (info.unit_ids, info.content_hash):
         raise UserError(f"the units or sessions behind {folder} have changed", "train anew with another --out")
+    if _fixed(before.config) != _fixed(info.config):
+        raise UserError(
+            f"{folder} was begun with other settings of the model, the windows or the batches",
+            "resume with the same preset and settings, or train anew with another --out",
+        )
+    state = load_state(folder / "state.pt")
+    load_weights(folder / "last.safetensors", model)
     try:
-        state = torch.load(folder / "state.pt", weights_only=True)
-        model.load_state_dict(load_file(folder / "last.safetensors"))
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename or folder} is not there", "the run was never saved; train anew") from None
-    vars(standing).update(state["standing"])
-    optimizer.load_state_dict(state["optimizer"])
-    loader.load_state_dict(state["loader"])
-    torch.set_rng_state(state["torch_rng"])
+        vars(standing).update(state["standing"])
+        optimizer.load_state_dict(state["optimizer"])
+        loader.load_state_dict(state["loader"])
+        torch.set_rng_state(state["torch_rng"])
+        torch.cuda.set_rng_state_all(state["cuda_rng"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{folder / 'state.pt'} is not a state of this version ({type(error).__name__})",
+            "train anew with another --out",
+        ) from None
+
+
+def _fixed(config: Config) -> tuple[object, ...]:
+    """The settings that a resumed run cannot change."""
+    data = config.data.model_dump(exclude={"num_workers", "memory_budget_mb"})
+    return config.model, data, config.train.seed, config.train.batch_size

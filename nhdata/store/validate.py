@@ -1,0 +1,218 @@
+"""Is what the catalog promises on the disk, whole and true?"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from nhcatalog.catalog import Catalog, Snapshot
+from nhcatalog.errors import UserError
+from nhcatalog.log import Entry
+from nhdata.recording import Provenance, Recording, Series, Spikes
+from nhdata.store.digest import content_hash
+from nhdata.store.layout import SCHEMA_VERSION, STAGING, block_offsets
+from nhdata.store.session import Session
+from nhdata.store.ticks import Clock
+
+GRACE_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is not as it should be.
+
+    Attributes
+    ----------
+    session_id : str
+        '' for the store as a whole.
+    kind : str
+        What is wrong, in one word for scripts: ``missing``, ``identity``, ``schema``, ``shape``, ``order``, ``index``,
+        ``counts``, ``unreadable``, ``hash``, ``catalog``.
+    detail : str
+        Which array or file, and how.
+    """
+
+    session_id: str
+    kind: str
+    detail: str
+
+
+def validate(
+    path: str | Path, *, deep: bool = False, on_session: Callable[[str, int], None] = lambda session_id, n: None
+) -> list[Problem]:
+    """Check every session that the catalog names; reads only.
+
+    Parameters
+    ----------
+    path : path
+        The store.
+    deep : bool
+        Decode everything: checksums, order of spikes, block index, counts, and the content hash. Without it:
+        structure, shapes, and the catalog against the sessions' attributes.
+    on_session : callable
+        Told each session and how many there are.
+
+    Returns
+    -------
+    list of Problem
+        Empty for a sound store.
+
+    Raises
+    ------
+    UserError
+        If there is no store at `path`.
+    """
+    root = Path(path)
+    if not (root / "zarr.json").is_file():
+        raise UserError(f"no store at {root}", "name the folder of a store")
+    try:
+        snapshot = Catalog(root / "catalog").snapshot()
+        rows = {row["session_id"]: row for row in _counted(snapshot)}
+    except UserError as error:
+        return [Problem("", "catalog", str(error))]
+    problems: list[Problem] = []
+    for session_id, entry in sorted(snapshot.entries.items()):
+        on_session(session_id, len(snapshot.entries))
+        problems += [Problem(session_id, kind, detail) for kind, detail in _session(root, entry, rows[session_id], deep)]
+    return problems
+
+
+def _counted(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """What the catalog's tables say of each session."""
+    return snapshot.sql(
+        "select s.session_id, s.n_units, s.n_spikes, count(u.unit_id) as unit_rows, "
+        "count(distinct u.unit_id) as unit_ids, coalesce(sum(u.n_spikes), 0)::bigint as unit_spikes "
+        "from sessions s left join units u using (session_id) group by all"
+    ).to_pylist()
+
+
+def _session(root: Path, entry: Entry, row: dict[str, Any], deep: bool) -> Iterator[tuple[str, str]]:
+    """(kind, detail) of everything wrong with one session."""
+    folder = root / entry.path
+    if not folder.is_dir():
+        yield "missing", f"{entry.path} is not there"
+        return
+    try:
+        session = Session(folder)
+        yield from _structure(session, entry, row)
+        if deep:
+            yield from _content(session)
+    except UserError as error:
+        yield "unreadable", str(error)
+    except Exception as error:  # whatever a damaged file makes a reader raise
+        yield "unreadable", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+
+
+def _structure(session: Session, entry: Entry, row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    attrs = session.attrs
+    if attrs.get("nhdata_schema") != SCHEMA_VERSION:
+        yield "schema", f"schema {attrs.get('nhdata_schema')}, not {SCHEMA_VERSION}"
+    for name in ("session_id", "source"):
+        if attrs[name] != entry.session[name]:
+            yield "identity", f"{name} is {attrs[name]!r}, the catalog says {entry.session[name]!r}"
+    if attrs["content_hash"] != entry.content_hash:
+        yield "hash", "the session's content_hash is not the one in the catalog"
+    for name, mine in (("n_units", session.n_units), ("n_spikes", session.n_spikes)):
+        if row[name] != mine:
+            yield "counts", f"{name} is {mine}, the catalog says {row[name]}"
+    if row["unit_rows"] != session.n_units or row["unit_ids"] != session.n_units:
+        yield "catalog", f"{row['unit_rows']} rows of units in the catalog for {session.n_units} units"
+    if row["unit_spikes"] != session.n_spikes:
+        yield "catalog", f"the catalog's units have {row['unit_spikes']} spikes, the session {session.n_spikes}"
+    group = zarr.open_group(session.path, mode="r")
+    for name, size in (("spikes/tick", session.n_spikes), ("spikes/unit", session.n_spikes)):
+        node = group.get(name)
+        if not isinstance(node, zarr.Array):
+            yield "missing", f"array {name}"
+        elif node.shape != (size,):
+            yield "shape", f"{name} has shape {node.shape}, not ({size},)"
+    for name, node in group.members(max_depth=None):
+        if isinstance(node, zarr.Array):
+            files = math.prod(-(-n // step) for n, step in zip(node.shape, node.shards or node.chunks, strict=True))
+            found = sum(p.is_file() for p in (session.path / name / "c").rglob("*"))
+            if found < files:
+                yield "missing", f"{name}: {files - found} of {files} files"
+
+
+def _content(session: Session) -> Iterator[tuple[str, str]]:
+    """Decode everything and hold it against what it says of itself."""
+    tick, unit = session.ticks()
+    if np.any(tick[1:] < tick[:-1]):
+        yield "order", f"spikes/tick falls at spike {int(np.argmax(tick[1:] < tick[:-1])) + 1}"
+    if unit.size and int(unit.max()) >= session.n_units:
+        yield "index", f"spikes/unit names unit {int(unit.max())} of {session.n_units}"
+        return
+    block = np.asarray(zarr.open_array(session.path / "spikes" / "block", mode="r")[...])
+    if not np.array_equal(block, block_offsets(tick, session.tick_hz, session.duration_s)):
+        yield "index", "spikes/block does not fit spikes/tick"
+    units = session.units()
+    if not np.array_equal(np.bincount(unit, minlength=session.n_units), units["n_spikes"]):
+        yield "counts", "units/n_spikes does not fit spikes/unit"
+    if not np.array_equal(session.features(*_window(session)).values, session.features().values, equal_nan=True):
+        yield "counts", "features/reference does not fit the spikes"
+    if stored_hash(session) != session.attrs["content_hash"]:
+        yield "hash", "the content is not what content_hash says"
+
+
+def _window(session: Session) -> tuple[float, float]:
+    attrs = session.feature_attrs
+    return attrs["window_start_s"], attrs["window_stop_s"]
+
+
+def stored_hash(session: Session) -> str:
+    """The content hash of a session as it lies in the store."""
+    tick, unit = session.ticks()
+    attrs = session.attrs
+    recording = Recording(
+        source=session.source,
+        session_id=session.session_id,
+        spikes=Spikes(tick, unit),
+        units={name: column for name, column in session.units().items() if name != "n_spikes"},
+        stop_s=session.t_stop_s,
+        provenance=Provenance((), {}, "", {}),
+        intervals=session.intervals(),
+        series={name: Series(time_s, value, of) for name, (time_s, value, of) in session.series().items()},
+        subject=attrs["subject"],
+        lab=attrs["lab"],
+        date=attrs["date"],
+    )
+    return content_hash(recording, Clock(session.t_start_s, session.duration_s, session.tick_hz), tick, unit)
+
+
+def leftovers(path: str | Path, grace_s: float = GRACE_S) -> list[Path]:
+    """Folders that a writer left when it died: staged, or moved into place and never committed.
+
+    Parameters
+    ----------
+    path : path
+        The store.
+    grace_s : float
+        Younger ones may belong to a writer at work, and are not listed.
+
+    Returns
+    -------
+    list of Path
+        Never a session that any position of the log names.
+    """
+    root = Path(path)
+    named = Catalog(root / "catalog").paths()
+    sessions = root / "sessions"
+    found = [*sessions.glob(f"{STAGING}/*"), *(p for p in sessions.glob("*/*") if p.is_dir() and p.parent.name != STAGING)]
+    oldest = time.time() - grace_s
+    return sorted(p for p in found if p.relative_to(root).as_posix() not in named and p.stat().st_mtime <= oldest)
+
+
+def sweep(path: str | Path, grace_s: float = GRACE_S) -> list[Path]:
+    """Remove the `leftovers`; returns what was removed."""
+    removed = leftovers(path, grace_s)
+    for folder in removed:
+        shutil.rmtree(folder)
+    return removed
