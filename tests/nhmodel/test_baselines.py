@@ -193,8 +193,8 @@ def test_coupling_is_found(fitted, coupled):
         sums.add("sim", test.t_s, followers[1].counts, expected, null_expected(train)[4:])
         return scores(sums)["fp_bps"]
 
-    assert score("rrr") > score("ewma") + 0.1
-    assert score("glm_coupled") > score("glm") + 0.1
+    assert score("rrr") > score("ewma") + 0.05
+    assert score("glm_coupled") > score("glm") + 0.03
     assert score("mean") == 0
 
 
@@ -295,17 +295,15 @@ def test_newton_survives_a_bad_start():
     np.testing.assert_allclose(theta[0], [np.log(2), 0], atol=1e-2)
 
 
-def test_glm_borrows_for_units_with_few_spikes(monkeypatch):
-    """A unit with hardly a spike gets the weights that all units share; the busy ones keep their own."""
-    series = independent(0)
-    series[:, 0] *= np.random.default_rng(0).random(len(series)) < 0.02
-    train, valid, _ = windowed(series)
-    monkeypatch.setattr(Glm, "ridges", (10.0,))
-    own = Glm().fit(train, valid).theta
-    monkeypatch.setattr(Glm, "ridges", (1e9,))
-    shared = Glm().fit(train, valid).theta
-    distance = np.linalg.norm((own - shared)[..., 1:], axis=(0, 2))
-    assert distance[0] < distance[1:].min()
+def test_glm_units_borrow_from_each_other(own_rates, monkeypatch):
+    """In a short recording, weights drawn towards the shared ones forecast better than each unit's own."""
+    train, valid, test = own_rates
+    got = []
+    for ridge in (10.0, 1e-3):
+        monkeypatch.setattr(Glm, "ridges", (ridge,))
+        got.append(fp_bps(Glm().fit(train[:40], valid), train, test))
+    assert got[0] > got[1] + 0.02
+    assert got[0] > 0.05
 
 
 def test_glm_never_extrapolates(fitted, coupled):
