@@ -75,6 +75,8 @@ class Provenance:
         Units left out, counted by the reason.
     revision : str or None
         Revision of the spike sorting where the source has revisions.
+    notes : tuple of str
+        What else was left out or changed on the way, in words.
     """
 
     files: tuple[SourceFile, ...]
@@ -82,6 +84,7 @@ class Provenance:
     rule: str
     dropped: Mapping[str, int]
     revision: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,8 @@ class Recording:
     units : mapping of str to (n_units,) array
         One row per good unit, in the order of ``spikes.unit``. ``cluster_id`` (the source's own id of the
         unit) and ``probe`` are always there; ``region``, ``depth_um``, ``quality`` and the source's metrics
-        where known. Text is an object or ``str`` array; numbers keep NaN for unknown.
+        where known; ``good`` where units that fail the source's rule were kept too. Text is an object or
+        ``str`` array; numbers keep NaN for unknown.
     stop_s : float
         When the recording ended, at the latest known: never before the last spike.
     intervals : mapping of str to Columns

@@ -30,6 +30,8 @@ class WindowLoader:
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
             multiprocessing_context="spawn" if num_workers else None,
+            # every iteration draws a number: from here, so that a resumed run's dropout is not one draw ahead
+            generator=torch.Generator(),
         )
         self._batches = dataset.state_dict()["batches"]
 

@@ -35,6 +35,18 @@ class SourceOptions:
         Samples per second, for formats that may not record it (Kilosort/Phy).
     n_sessions, n_units, duration_s, seed
         What to simulate (synthetic).
+    revision : str or None
+        Take the spike sorting of this revision; None for the newest (ibl).
+    remote : bool
+        Search and download instead of reading what is there (ibl).
+    eids : Path or None
+        List of the sessions to take, a text file of eids or a table with a column eid (ibl, ibl-compact).
+    limit : int or None
+        Take at most so many sessions (ibl, ibl-compact).
+    search : tuple of str
+        Simple filters ``KEY=VALUE`` of a search, e.g. ``"subject=NYU-11"`` (ibl with `remote`).
+    no_filter : bool
+        Keep units that fail the source's own rule too, with a column ``good`` that says which ones pass (allen).
     """
 
     sample_rate_hz: float | None = None
@@ -42,6 +54,12 @@ class SourceOptions:
     n_units: int = 32
     duration_s: float = 300.0
     seed: int = 0
+    revision: str | None = None
+    remote: bool = False
+    eids: Path | None = None
+    limit: int | None = None
+    search: tuple[str, ...] = ()
+    no_filter: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +72,13 @@ class SessionRef:
         The folder or file that names the recording in messages.
     session_id : str or None
         Its identity, or None where even that could not be read; `Source.load` then says why.
+    remote : bool
+        Whether `Source.load` downloads it to `path` first.
     """
 
     path: Path
     session_id: str | None
+    remote: bool = False
 
 
 class Source(Protocol):

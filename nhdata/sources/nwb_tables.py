@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import h5py
@@ -83,10 +84,22 @@ def ragged_bounds(table: h5py.Group, name: str) -> NDArray[np.int64]:
     return bounds
 
 
+def joined_text(table: h5py.Group, name: str) -> NDArray[Any]:
+    """A ragged column of words as one text a row, joined by spaces. Raises as `ragged_bounds`.
+
+    Returns
+    -------
+    (n_rows,) array of objects
+    """
+    bounds = ragged_bounds(table, name)
+    words = table[name].asstr(errors="replace")[:]
+    return text_column(" ".join(words[start:stop]) for start, stop in pairwise(bounds))
+
+
 def read_intervals(file: h5py.File) -> dict[str, Columns]:
     """Tables of time spans under ``/intervals``, by name. Raises as `read_interval_table`."""
-    tables = file.get("intervals", {})
-    return {safe_name(name): read_interval_table(tables[name]) for name in tables if is_interval_table(tables[name])}
+    tables = file.get("intervals", {}).items()
+    return {safe_name(name): read_interval_table(table) for name, table in tables if is_interval_table(table)}
 
 
 def is_interval_table(table: Any) -> bool:
@@ -94,8 +107,14 @@ def is_interval_table(table: Any) -> bool:
     return isinstance(table, h5py.Group) and {"start_time", "stop_time"} <= table.keys()
 
 
-def read_interval_table(table: h5py.Group) -> dict[str, NDArray[Any]]:
+def read_interval_table(table: h5py.Group, more: Columns | None = None) -> dict[str, NDArray[Any]]:
     """One table of time spans; rows whose start or stop is not finite are left out.
+
+    Parameters
+    ----------
+    table : h5py.Group
+    more : mapping of str to (n_rows,) array
+        Further columns, made from some that are not plain.
 
     Raises
     ------
@@ -112,6 +131,6 @@ def read_interval_table(table: h5py.Group) -> dict[str, NDArray[Any]]:
         "start_s": start_s[keep].astype(np.float64),
         "stop_s": stop_s[keep].astype(np.float64),
     }
-    own = (pair for pair in read_columns(table, n_rows) if pair[0] not in ("start_time", "stop_time"))
-    add_columns(columns, ((name, values[keep]) for name, values in own), {})
+    own = [pair for pair in read_columns(table, n_rows) if pair[0] not in ("start_time", "stop_time")]
+    add_columns(columns, ((name, values[keep]) for name, values in [*own, *(more or {}).items()]), {})
     return columns

@@ -53,21 +53,10 @@ def read_units(path: Path, file: h5py.File) -> GoodUnits:
     SourceError
         If there are no units or no spikes, or a spike time is wrong.
     """
-    table = file.get("units")
-    if not isinstance(table, h5py.Group) or not isinstance(table.get("spike_times"), h5py.Dataset):
-        missing = "units/spike_times" if isinstance(table, h5py.Group) else "units"
-        raise SourceError(path, f"has no {missing}", "name a file with sorted units, or add them to this one")
-    is_train = table["spike_times"].ndim == 1 and table["spike_times"].dtype.kind in "fiu"
-    if not is_train or not isinstance(table.get("spike_times_index"), h5py.Dataset):
-        problem = "units/spike_times is not one list of numbers with a spike_times_index"
-        raise SourceError(path, problem, "download the file again or write it anew")
-    bounds = ragged_bounds(table, "spike_times")
+    table, bounds = spike_trains(path, file)
     n_units = len(bounds) - 1
-    if bounds[-1] == 0:
-        raise SourceError(path, "empty recording, no unit has spikes", "name a file with sorted units")
-
     rated_by, rating, good = _rate(table, n_units)
-    time_s, row, last_s = _read_spikes(path, table["spike_times"], bounds, good)
+    time_s, row, last_s = read_spikes(path, table["spike_times"], bounds, good)
     ids = read_column(table, "id", n_units)
     columns: dict[str, NDArray[Any]] = {
         "cluster_id": np.arange(n_units) if ids is None else ids.astype(np.int64),
@@ -86,6 +75,33 @@ def read_units(path: Path, file: h5py.File) -> GoodUnits:
     )
 
 
+def spike_trains(path: Path, file: h5py.File) -> tuple[h5py.Group, NDArray[np.int64]]:
+    """The units table and the bounds of each unit's spikes in its column ``spike_times``.
+
+    Returns
+    -------
+    table : h5py.Group
+    bounds : (n_units + 1,) int64
+
+    Raises
+    ------
+    SourceError
+        If there are no units or no spikes.
+    """
+    table = file.get("units")
+    if not isinstance(table, h5py.Group) or not isinstance(table.get("spike_times"), h5py.Dataset):
+        missing = "units/spike_times" if isinstance(table, h5py.Group) else "units"
+        raise SourceError(path, f"has no {missing}", "name a file with sorted units, or add them to this one")
+    is_train = table["spike_times"].ndim == 1 and table["spike_times"].dtype.kind in "fiu"
+    if not is_train or not isinstance(table.get("spike_times_index"), h5py.Dataset):
+        problem = "units/spike_times is not one list of numbers with a spike_times_index"
+        raise SourceError(path, problem, "download the file again or write it anew")
+    bounds = ragged_bounds(table, "spike_times")
+    if bounds[-1] == 0:
+        raise SourceError(path, "empty recording, no unit has spikes", "name a file with sorted units")
+    return table, bounds
+
+
 def _rate(table: h5py.Group, n_units: int) -> tuple[str | None, NDArray[Any], NDArray[np.bool_]]:
     """The column that rates the units, if any does, each unit's rating in its words, and which are good."""
     for name in RATINGS:
@@ -97,10 +113,20 @@ def _rate(table: h5py.Group, n_units: int) -> tuple[str | None, NDArray[Any], ND
     return None, text_column(["unrated"] * n_units), np.ones(n_units, bool)
 
 
-def _read_spikes(
+def read_spikes(
     path: Path, spike_times: h5py.Dataset, bounds: NDArray[np.int64], good: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.int32], float]:
     """Check all spikes and keep those of good units, in a few long reads whatever the number of units.
+
+    Parameters
+    ----------
+    path : Path
+        File to name in messages.
+    spike_times : (n,) h5py.Dataset
+        Spike times of all units in s, one unit's after the other's.
+    bounds : (n_units + 1,) int64
+        Where each unit's spikes start and the last one's stop.
+    good : (n_units,) bool
 
     Returns
     -------
@@ -109,6 +135,11 @@ def _read_spikes(
         Row of the good unit.
     last_s : float
         The last spike of any unit.
+
+    Raises
+    ------
+    SourceError
+        If a spike time is wrong.
     """
     n_spikes = np.diff(bounds)
     time_s = np.empty(int(n_spikes[good].sum()))
@@ -144,8 +175,8 @@ def _places(file: h5py.File, table: h5py.Group, n_units: int) -> dict[str, NDArr
     probe = _group_names(table, n_units)
     region = next((own for name in REGIONS if (own := _text(table, name, n_units)) is not None), None)
     columns = {
-        "probe": _known(of_electrode("group_name") if probe is None else probe, n_units),
-        "region": _known(of_electrode("location") if region is None else region, n_units),
+        "probe": known_names(of_electrode("group_name") if probe is None else probe, n_units),
+        "region": known_names(of_electrode("location") if region is None else region, n_units),
     }
     for axis in "xyz":
         if (values := of_electrode(axis)) is not None and values.dtype.kind == "f":
@@ -185,7 +216,7 @@ def _text(table: h5py.Group, name: str, n_units: int) -> NDArray[Any] | None:
     return values if values is not None and values.dtype == object else None
 
 
-def _known(names: Iterable[Any] | None, n_units: int) -> NDArray[Any]:
-    """Names with one word for not known."""
+def known_names(names: Iterable[Any] | None, n_units: int) -> NDArray[Any]:
+    """`n_units` names as an object array, with one word for not known; None means that none is known."""
     texts = [UNKNOWN] * n_units if names is None else [str(name).strip() for name in names]
     return text_column(UNKNOWN if text.lower() in NOT_SAID else text for text in texts)

@@ -2,9 +2,10 @@
 
 A slow latent state (a damped rotation and two leaky integrators, driven by noise and by the onset of trials)
 sets every unit's log rate; spikes of other units push it through sparse, decaying couplings; a unit is silent
-for its refractory period after each of its own spikes. The wheel turns with the latent state. The true rate,
-known at every moment from the state and the spikes before it, is kept as the series ``true_rate_hz``: no
-forecast can do better, so it is the ceiling of every score.
+for its refractory period after each of its own spikes. The wheel turns with the latent state. The true rate
+is kept as the series ``true_rate_hz``: what the state and the other units' spikes make of a unit at each moment,
+and its refractory period on average. It is the ceiling of every score. (A rate that fell to zero after each spike
+would be none: summed over a bin, it is the lower for the very spikes that it is to tell.)
 
 Point-process model: Truccolo et al. 2005, J Neurophysiol 93:1074; latent drive: Macke et al. 2011, NIPS 24.
 """
@@ -212,7 +213,10 @@ def _spikes(
     refractory_steps: NDArray[np.int64],
     rate: NDArray[np.float32],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw spikes step by step; the mean true rate of each 20 ms is added to `rate`."""
+    """Draw spikes step by step; the mean true rate of each 20 ms is added to `rate`.
+
+    A unit that fires with chance p a step and is then silent for d steps fires p / (1 + p d) times a step.
+    """
     np.random.seed(seed)  # noqa: NPY002 (the compiler knows no Generator with a seed of its own)
     n_steps, n_units = latent.shape[0], log_rate_hz.size
     leak = np.exp(-STEP_S / COUPLING_TAU_S)
@@ -224,8 +228,6 @@ def _spikes(
         push *= leak
         first = len(steps)
         for u in range(n_units):
-            if t < ready[u]:
-                continue
             drive = log_rate_hz[u] + push[u]
             for k in range(latent.shape[1]):
                 drive += loading[u, k] * latent[t, k]
@@ -234,8 +236,9 @@ def _spikes(
             chance = 1.0 - np.exp(-rate_hz * STEP_S)
             b = t // RATE_BIN_STEPS
             if b < rate.shape[0]:
-                rate[b, u] += np.float32(chance / STEP_S / RATE_BIN_STEPS)
-            if np.random.random() < chance:  # noqa: NPY002
+                dead_steps = refractory_steps[u] - 1
+                rate[b, u] += np.float32(chance / (1.0 + chance * dead_steps) / STEP_S / RATE_BIN_STEPS)
+            if t >= ready[u] and np.random.random() < chance:  # noqa: NPY002
                 steps.append(np.int64(t))
                 units.append(np.int64(u))
                 ready[u] = t + refractory_steps[u]

@@ -8,7 +8,7 @@ integer.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import zarr
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
 from nhdata.store.layout import node_name
+
+T = TypeVar("T")
 
 
 def compressors(shuffle: BloscShuffle = BloscShuffle.shuffle) -> list[Any]:
@@ -78,11 +80,17 @@ def read_table(group: zarr.Group) -> dict[str, NDArray[Any]]:
 
 
 def write_table(group: zarr.Group, columns: Mapping[str, NDArray[Any]], dim: str) -> None:
-    """Write every column along one dimension; two names that become one get a number."""
-    taken: set[str] = set()
+    """Write every column along one dimension."""
     for name, values in columns.items():
-        safe = node_name(name)
-        while safe in taken:
-            safe += "_2"
-        taken.add(safe)
-        write_column(group, safe, np.asarray(values), dim)
+        write_column(group, name, np.asarray(values), dim)
+
+
+def safe_names(columns: Mapping[str, T]) -> dict[str, T]:
+    """The same columns or tables under names that are safe in a store; two names that become one get a number."""
+    safe: dict[str, T] = {}
+    for name, values in columns.items():
+        place = node_name(name)
+        while place in safe:
+            place += "_2"
+        safe[place] = values
+    return safe

@@ -38,8 +38,9 @@ def content_hash(recording: Recording, clock: Clock, tick: NDArray[np.uint32], u
         64 hexadecimal digits; equal for equal content, whatever the chunks, codecs and library versions.
     """
     digest = hashlib.sha256()
-    digest.update(f"{recording.source}/{recording.session_id} {clock!r}\n".encode())
-    digest.update(f"{(recording.subject, recording.lab, recording.date)!r}\n".encode())
+    times = [float(t) for t in (clock.t_start_s, clock.duration_s, clock.tick_hz)]
+    who = [recording.source, recording.session_id, recording.subject, recording.lab, recording.date]
+    digest.update(f"{times} {[None if name is None else str(name) for name in who]}\n".encode())
     _feed(digest, "tick", tick)
     _feed(digest, "unit", unit)
     _feed_table(digest, "units", recording.units)

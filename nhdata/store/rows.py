@@ -74,7 +74,7 @@ def _units(session: Session, units: dict[str, NDArray[Any]], unit_ids: list[str]
         "source": pa.array([session.source] * n, pa.string()),
         "unit_index": pa.array(np.arange(n)),
         "quality": _column(quality),
-        "good": pa.array(np.ones(n, bool)),
+        "good": pa.array(units.get("good", np.ones(n, bool))),
         "rate_hz": pa.array(units["n_spikes"] / session.duration_s),
         "metrics": pa.array(_json_rows({k: v for k, v in units.items() if k not in known}, n), pa.string()),
     }

@@ -234,7 +234,7 @@ class Session:
         import xarray as xr
 
         numerator, denominator = bin_ticks(bin_s, self.tick_hz)
-        n_bins = int(self.duration_s * self.tick_hz + 1e-3) * denominator // numerator
+        n_bins = int((self.duration_s * self.tick_hz + 1e-3) * denominator // numerator)
         if n_bins == 0:
             raise UserError(
                 f"bin_s={bin_s} is longer than session {self.session_id} ({self.duration_s:.3f} s)",

@@ -81,7 +81,9 @@ def validate(
     problems: list[Problem] = []
     for session_id, entry in sorted(snapshot.entries.items()):
         on_session(session_id, len(snapshot.entries))
-        problems += [Problem(session_id, kind, detail) for kind, detail in _session(root, entry, rows[session_id], deep)]
+        problems += [
+            Problem(session_id, kind, detail) for kind, detail in _session(root, entry, rows[session_id], deep)
+        ]
     return problems
 
 
@@ -205,7 +207,10 @@ def leftovers(path: str | Path, grace_s: float = GRACE_S) -> list[Path]:
     root = Path(path)
     named = Catalog(root / "catalog").paths()
     sessions = root / "sessions"
-    found = [*sessions.glob(f"{STAGING}/*"), *(p for p in sessions.glob("*/*") if p.is_dir() and p.parent.name != STAGING)]
+    found = [
+        *sessions.glob(f"{STAGING}/*"),
+        *(p for p in sessions.glob("*/*") if p.is_dir() and p.parent.name != STAGING),
+    ]
     oldest = time.time() - grace_s
     return sorted(p for p in found if p.relative_to(root).as_posix() not in named and p.stat().st_mtime <= oldest)
 

@@ -12,7 +12,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from nhcatalog.errors import UserError
 from nhcatalog.files import Files
 from nhdata.features.reference import FEATURE_NAMES, VERSION, WINDOW_S, reference_features
 from nhdata.recording import Recording
-from nhdata.store.columns import compressors, write_array, write_table
+from nhdata.store.columns import compressors, safe_names, write_array, write_table
 from nhdata.store.digest import content_hash
 from nhdata.store.layout import (
     CHUNK_SPIKES,
@@ -37,7 +37,6 @@ from nhdata.store.layout import (
     STORE_VERSION,
     block_offsets,
     check_name,
-    node_name,
     shard_spikes,
     tick_at,
 )
@@ -97,6 +96,12 @@ def write_session(folder: Path, recording: Recording) -> dict[str, Any]:
         If the recording breaks the promises of a source (see `check_recording`), or is too long.
     """
     check_recording(recording)
+    recording = replace(
+        recording,
+        units=safe_names(recording.units),
+        intervals={name: safe_names(columns) for name, columns in safe_names(recording.intervals).items()},
+        series=safe_names(recording.series),
+    )
     clock = session_clock(recording.spikes, recording.stop_s)
     tick, unit = sorted_ticks(recording.spikes, clock)
     attributes = {
@@ -122,10 +127,10 @@ def write_session(folder: Path, recording: Recording) -> dict[str, Any]:
     _write_features(session.create_group("features"), tick, unit, recording.n_units, clock)
     intervals = session.create_group("intervals")
     for name, columns in recording.intervals.items():
-        write_table(intervals.create_group(node_name(name)), columns, "interval")
+        write_table(intervals.create_group(name), columns, "interval")
     series = session.create_group("series")
     for name, one in recording.series.items():
-        group = series.create_group(node_name(name), attributes={"unit": one.unit})
+        group = series.create_group(name, attributes={"unit": one.unit})
         write_array(group, "time_s", one.time_s, ("time",))
         write_array(group, "value", one.value, ("time", "component")[: one.value.ndim])
     sync_tree(folder)

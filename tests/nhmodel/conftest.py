@@ -1,9 +1,12 @@
 """One small simulated store, stores that differ in chosen spikes, and a small model that says something."""
 
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +21,7 @@ from nhdata.store.session import Session
 from nhdata.store.write import create_store, publish, staged, write_session
 from nhmodel.config import Config, DataConfig, load_config
 from nhmodel.model import NeuroHorizon, UnitTable
+from nhmodel.training import train
 from nhmodel.units import rows_by_id, unit_table
 
 OPTIONS = SourceOptions(n_sessions=3, n_units=12, duration_s=90.0)
@@ -25,6 +29,12 @@ SMALL = (
     *("model.dim=16", "model.depth=1", "model.latent_step_s=0.1", "model.latents_per_step=2"),
     *("model.head_hidden=16", "model.rank=4", "train.threads=1"),
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Small models on busy machines: a second thread waits more than it works."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +50,26 @@ def recordings() -> list[Recording]:
     """What is in `store`, in memory."""
     source = SyntheticSource(OPTIONS)
     return [source.load(ref) for ref in source.iter_sessions([])]
+
+
+@pytest.fixture(scope="session")
+def with_other_future() -> Callable[[Recording, float], Recording]:
+    """The same recording until a time; from then on other spikes of other units, and twice as many."""
+
+    def change(recording: Recording, from_s: float) -> Recording:
+        rng = np.random.default_rng(0)
+        time, unit = recording.spikes.time, recording.spikes.unit
+        first, stop = round(from_s * 30000), round(recording.stop_s * 30000)
+        kept = time < first
+        n = 2 * int((~kept).sum())
+        spikes = replace(
+            recording.spikes,
+            time=np.concatenate([time[kept], [first], rng.integers(first, stop, n)]),
+            unit=np.concatenate([unit[kept], [0], rng.integers(0, recording.n_units, n)]),
+        )
+        return replace(recording, spikes=spikes)
+
+    return change
 
 
 @pytest.fixture
@@ -103,3 +133,28 @@ def awake(make_config: Callable[..., Config], units: UnitTable) -> Callable[...,
         return model.eval()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def run_config(make_config: Callable[..., Config]) -> Config:
+    """30 steps of training, over two epochs and a half."""
+    return make_config("train.max_steps=30", "train.validate_every=8", "train.lr=0.01")
+
+
+@pytest.fixture(scope="session")
+def run(store: Path, run_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on `store` that nothing interrupted; not to be written to."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    train(store, run_config, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def metrics() -> Callable[[Path], list[dict[str, Any]]]:
+    """The lines of a run's ``metrics.jsonl``, but for the time they took."""
+
+    def read(run: Path) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        return [{k: v for k, v in line.items() if k != "minutes"} for line in lines]
+
+    return read

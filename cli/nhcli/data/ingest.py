@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,11 +13,13 @@ from nhcli.base import EXIT_ERROR, EXIT_PARTLY, Command
 from nhcli.output import print_json, progress_bar
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from nhdata.ingest import IngestReport, Outcome
 
 
 @click.command("ingest", cls=Command)
-@click.option("--source", required=True, metavar="NAME", help="Format of the recordings: ibl, nwb, phy or synthetic.")
+@click.option("--source", required=True, metavar="NAME", help="Format of the recordings, e.g. ibl, allen, nwb or phy.")
 @click.argument("paths", nargs=-1, type=click.Path())
 @options.store
 @click.option(
@@ -39,6 +42,13 @@ if TYPE_CHECKING:
     metavar="HZ",
     help="phy: samples per second, where params.py is missing.",
 )
+@click.option("--no-filter", is_flag=True, help="allen: keep the units that fail its filter too, marked as not good.")
+@click.option("--download", is_flag=True, help="allen: bring sessions into the cache folder PATH first (needs uv).")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="ibl, allen --download: N sessions at most.")
+@click.option("--eids", type=click.Path(path_type=Path), metavar="FILE", help="ibl: only the sessions of this list.")
+@click.option("--revision", metavar="DATE", help="ibl: spike sorting of this revision instead of the newest.")
+@click.option("--remote", is_flag=True, help="ibl: find sessions by the network, download them to PATH or ONE's cache.")
+@click.option("--search", multiple=True, metavar="KEY=VALUE", help="ibl --remote: project, task_protocol, tag, subject …")
 @click.option("--sessions", default=4, show_default=True, help="synthetic: sessions to simulate.")
 @click.option("--units", default=32, show_default=True, help="synthetic: units per session.")
 @click.option("--seconds", default=300.0, show_default=True, help="synthetic: length of a session.")
@@ -56,6 +66,13 @@ def command(
     existing: str,
     min_good_units: int,
     sample_rate: float | None,
+    no_filter: bool,
+    download: bool,
+    limit: int | None,
+    eids: Path | None,
+    revision: str | None,
+    remote: bool,
+    search: tuple[str, ...],
     sessions: int,
     units: int,
     seconds: float,
@@ -76,10 +93,16 @@ def command(
     from nhdata.ingest import Failed, Skipped, ingest
     from nhdata.sources import SourceOptions
 
-    if not paths and source != "synthetic":
+    if not paths and source not in ("ibl", "synthetic"):
         raise UserError(f"no path given for source {source}", f"nhdata ingest --source {source} PATH … --store {store}")
 
+    if download and (source != "allen" or len(paths) != 1 or dry_run):
+        usage = f"nhdata ingest --source allen --download FOLDER --store {store}, without --dry-run"
+        raise UserError("--download brings Allen sessions into one folder", usage)
+
     with progress_bar(progress) as bar:
+        if download:
+            paths = _download(Path(paths[0]), limit, bar)
         task = bar.add_task("ingest", total=None, note="")
 
         def on_outcome(outcome: Outcome) -> None:
@@ -95,7 +118,9 @@ def command(
             store,
             source,
             paths,
-            options=SourceOptions(sample_rate, sessions, units, seconds, seed),
+            options=SourceOptions(
+                sample_rate, sessions, units, seconds, seed, revision, remote, eids, limit, search, no_filter=no_filter
+            ),
             existing=existing,  # type: ignore[arg-type]
             min_good_units=min_good_units,
             jobs=jobs,
@@ -114,6 +139,24 @@ def command(
             err=True,
         )
     ctx.exit(_exit_code(report))
+
+
+def _download(folder: Path, limit: int | None, bar: Progress) -> tuple[str, ...]:
+    """Allen sessions into a cache folder; their files."""
+    from nhdata.sources.allen_download import download
+
+    task = bar.add_task("download", total=None, note="AllenSDK's environment")
+
+    def on_event(event: dict[str, Any]) -> None:
+        match event:
+            case {"event": "sessions", "n": n}:
+                bar.update(task, total=n, note="")
+            case {"event": "bytes", "session_id": session_id, "n_bytes": n_bytes}:
+                bar.update(task, note=f"{session_id}: {n_bytes / 1e6:.0f} MB")
+            case {"event": "session"}:
+                bar.advance(task)
+
+    return tuple(str(file) for file in download(folder, limit=limit, on_event=on_event))
 
 
 def _exit_code(report: IngestReport) -> int:

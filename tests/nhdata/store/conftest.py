@@ -65,9 +65,7 @@ def put_recording(root: Path, recording: Recording, *, overwrite: bool = False) 
         attributes = write_session(folder, recording)
         row, tables = catalog_rows(Session(folder))
         path = publish(root, folder, attributes)
-    Catalog(root / "catalog").add(
-        row, tables, path=path, content_hash=attributes["content_hash"], replace=overwrite
-    )
+    Catalog(root / "catalog").add(row, tables, path=path, content_hash=attributes["content_hash"], replace=overwrite)
     return path
 
 
@@ -109,3 +107,16 @@ def write(tmp_path: Path) -> Callable[[Recording], Session]:
         return Session(folder)
 
     return write
+
+
+@pytest.fixture
+def contents() -> Callable[[Path], dict[str, tuple[int, bytes]]]:
+    """Every file and folder under a folder by relative name: time of change and content."""
+
+    def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
+        paths = [folder, *sorted(folder.rglob("*"))]
+        return {
+            str(p.relative_to(folder)): (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else b"") for p in paths
+        }
+
+    return contents

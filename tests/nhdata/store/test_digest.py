@@ -27,6 +27,13 @@ def test_the_order_of_spikes_and_of_columns_does_not_count(recording):
     assert hash_of(other) == hash_of(one)
 
 
+def test_the_kind_of_number_does_not_count(recording):
+    one = recording(stop_s=20.0)
+    assert hash_of(replace(one, stop_s=np.float64(20.0))) == hash_of(replace(one, stop_s=20)) == hash_of(one)
+    samples = [Spikes(np.arange(3), np.arange(3), rate_hz) for rate_hz in (30000.0, 30000, np.float64(30000.0))]
+    assert len({hash_of(replace(one, spikes=spikes)) for spikes in samples}) == 1
+
+
 def moved_spike(recording):
     time = recording.spikes.time.copy()
     time[17] += 2e-6

@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from itertools import pairwise
+from math import ceil
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def test_an_hour_has_microseconds_and_40_hours_are_refused():
     st.sets(st.integers(0, 40), max_size=8),
 )
 def test_blocks_begin_at_the_first_spike_at_or_after_their_edge(ticks, tick_hz, edges):
-    on_edges = [-(-(Fraction(str(tick_hz)) * k // 10)) for k in edges]
+    on_edges = [ceil(Fraction(str(tick_hz)) * k / 10) for k in edges]
     tick = np.sort(np.array(ticks + on_edges, np.uint32))
     duration_s = (int(tick.max(initial=0)) + 1) / tick_hz
     blocks = block_offsets(tick, tick_hz, duration_s)

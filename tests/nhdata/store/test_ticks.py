@@ -56,9 +56,9 @@ def test_a_session_without_spikes_has_a_clock():
 
 
 def test_a_session_too_long_for_the_clock_is_refused():
-    with pytest.raises(UserError, match="hours of samples.*split"):
+    with pytest.raises(UserError, match=r"hours of samples.*split"):
         session_clock(spikes_at(0, 2**32 - 2, rate_hz=30000.0), stop_s=0.0)
-    with pytest.raises(UserError, match="hours.*split"):
+    with pytest.raises(UserError, match=r"hours.*split"):
         session_clock(spikes_at(0.0, 1.0), stop_s=150_000.0)
     assert session_clock(spikes_at(0, 2**32 - 3, rate_hz=30000.0), stop_s=0.0).tick_hz == 30000.0
 

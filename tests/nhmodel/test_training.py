@@ -1,0 +1,162 @@
+"""Training: it learns, it stops, it says what went wrong, and it leaves the store alone."""
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from nhcatalog.errors import UserError
+from nhdata.loading import WindowBatch, WindowDataset
+from nhdata.loading.selection import select_units
+from nhdata.recording import Recording
+from nhdata.store.store import open_store
+from nhmodel.config import Config
+from nhmodel.model import NeuroHorizon, UnitTable
+from nhmodel.run import RunInfo, load
+from nhmodel.training import loop, train
+from nhmodel.training.loop import validation_fp_bps
+
+Metrics = Callable[[Path], list[dict[str, Any]]]
+
+
+def tree_hash(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        digest.update(str(path.relative_to(folder)).encode())
+        digest.update(path.read_bytes() if path.is_file() else b"")
+    return digest.hexdigest()
+
+
+def test_a_model_learns_one_batch_by_heart(
+    store: Path, open_windows: Callable[..., WindowDataset], awake: Callable[..., NeuroHorizon], units: UnitTable
+) -> None:
+    model = awake("model.dropout=0", "model.unit_dropout=0", "model.table_dropout=0")
+    batch = next(iter(open_windows(store, "train")))
+    log_null = units.log_mean[batch.unit_id][:, None].expand_as(batch.counts)
+    null = model.loss(log_null, batch.counts)
+    optimizer = torch.optim.AdamW(model.train().parameters(), lr=0.01)
+    for _ in range(120):
+        optimizer.zero_grad()
+        loss = model.compute_loss(batch, units)
+        loss.backward()
+        optimizer.step()
+    gain = float(null - loss.detach()) * batch.counts.numel() / int(batch.counts.sum()) / math.log(2)
+    assert gain > 0.8  # bits per spike; an honest forecast of these units gains about 0.25
+
+
+def test_a_short_run_beats_the_mean_on_validation(run: Path, metrics: Metrics) -> None:
+    assert max(line["valid_fp_bps"] for line in metrics(run)) > 0.1
+
+
+def test_every_validation_is_a_line_of_metrics(run: Path, metrics: Metrics) -> None:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [8, 16, 24, 30]
+    for line in lines:
+        assert set(line) == {"step", "minutes", "loss", "valid_fp_bps"}
+        assert all(math.isfinite(value) for value in line.values())
+
+
+def test_the_best_weights_score_what_was_logged(
+    run: Path, metrics: Metrics, store: Path, open_windows: Callable[..., WindowDataset], units: UnitTable
+) -> None:
+    found = validation_fp_bps(load(run), open_windows(store, "valid", batch_size=32), units)
+    assert found == pytest.approx(max(line["valid_fp_bps"] for line in metrics(run)), abs=1e-9)
+
+
+def test_training_only_reads_the_store(
+    recordings: list[Recording],
+    make_store: Callable[..., Path],
+    make_config: Callable[..., Config],
+    tmp_path: Path,
+) -> None:
+    path = make_store("data.zarr", recordings[:1])
+    before = tree_hash(path)
+    train(path, make_config("train.max_steps=3"), tmp_path / "run")
+    assert tree_hash(path) == before
+
+
+def test_a_run_says_what_it_was_trained_on(run: Path, store: Path, run_config: Config) -> None:
+    info, selection = RunInfo.read(run), select_units(open_store(store))
+    assert info.config == run_config
+    assert info.unit_ids == selection.unit_ids
+    assert info.selection_hash == selection.hash
+    assert set(info.content_hash) == {s.session_id for s in selection.sessions}
+    assert set(info.windows_hash) == {"train", "valid"}
+
+
+def poisoned(step: int, harm: Callable[[NeuroHorizon, Tensor], Tensor]) -> Callable[..., Tensor]:
+    """`NeuroHorizon.compute_loss`, harmed at one step."""
+    calls, honest = itertools.count(1), NeuroHorizon.compute_loss
+
+    def compute_loss(self: NeuroHorizon, batch: WindowBatch, units: UnitTable) -> Tensor:
+        loss = honest(self, batch, units)
+        return harm(self, loss) if next(calls) == step else loss
+
+    return compute_loss
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        pytest.param(lambda model, loss: loss * math.nan, id="loss"),
+        pytest.param(lambda model, loss: loss + (0 * model.bins.sum()).sqrt(), id="gradient"),
+    ],
+)
+def test_a_loss_or_gradient_that_is_not_a_number_names_the_sessions_and_spoils_no_weights(
+    harm: Callable[[NeuroHorizon, Tensor], Tensor],
+    store: Path,
+    make_config: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(NeuroHorizon, "compute_loss", poisoned(4, harm))
+    one = "data.select=select unit_id from units where session_id like '%001'"
+    config = make_config("train.max_steps=6", one)
+    with pytest.raises(UserError, match=r"nan at step 4, in a batch of sim-n12-t90-s0-001: lower train\.lr"):
+        train(store, config, tmp_path / "run")
+    assert all(weight.isfinite().all() for weight in load_file(tmp_path / "run" / "last.safetensors").values())
+    monkeypatch.undo()
+    assert train(store, config, tmp_path / "run", resume=True).step == 6
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(run: Path, store: Path, run_config: Config) -> None:
+    before = tree_hash(run)
+    with pytest.raises(UserError, match="holds a run: name another --out, or add --resume"):
+        train(store, run_config, run)
+    assert tree_hash(run) == before
+
+
+@pytest.mark.parametrize(("scores", "steps"), [([0.3, 0.2, 0.1, 0.0], 6), ([0.1, 0.2, 0.15, 0.1, 0.0], 8)])
+def test_training_ends_when_validation_has_stopped_improving(
+    scores: list[float],
+    steps: int,
+    store: Path,
+    make_config: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    falling = iter(scores)
+    monkeypatch.setattr(loop, "validation_fp_bps", lambda *_: next(falling))
+    config = make_config("train.max_steps=50", "train.validate_every=2", "train.patience=2")
+    standing = train(store, config, tmp_path / "run")
+    assert (standing.step, standing.best_step, standing.best) == (steps, steps - 4, max(scores))
+
+
+def test_training_ends_when_its_time_is_up(store: Path, make_config: Callable[..., Config], tmp_path: Path) -> None:
+    standing = train(store, make_config("train.max_minutes=1e-9"), tmp_path / "run")
+    assert (standing.step, standing.done, standing.valid_step) == (1, 1.0, 1)
+    assert (tmp_path / "run" / "best.safetensors").exists()
+
+
+def test_a_selection_of_nothing_is_an_error(store: Path, make_config: Callable[..., Config], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no unit of"):
+        train(store, make_config("data.select=select unit_id from units where rate_hz > 1e9"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
