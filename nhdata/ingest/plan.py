@@ -8,7 +8,7 @@ from typing import Literal
 
 from nhdata.sources import SessionRef
 
-Existing = Literal["skip", "overwrite", "error"]
+Existing = Literal["skip", "refresh", "overwrite", "error"]
 Action = Literal["ingest", "skip", "fail"]
 
 
@@ -29,8 +29,8 @@ def plan_ingest(refs: Iterable[SessionRef], present: Collection[str], existing: 
     refs : iterable of SessionRef
     present : collection of str
         Session ids that the store holds.
-    existing : {"skip", "overwrite", "error"}
-        What to do with a session that the store holds.
+    existing : {"skip", "refresh", "overwrite", "error"}
+        What to do with a session that the store holds; whether a refresh is needed, only reading can tell.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def plan_ingest(refs: Iterable[SessionRef], present: Collection[str], existing: 
             )
         else:
             first[ref.session_id] = ref
-            if ref.session_id not in present or existing == "overwrite":
+            if ref.session_id not in present or existing in ("refresh", "overwrite"):
                 steps.append(Step(ref, "ingest"))
             elif existing == "skip":
                 steps.append(Step(ref, "skip", "already in the store"))
@@ -62,7 +62,8 @@ def plan_ingest(refs: Iterable[SessionRef], present: Collection[str], existing: 
                     Step(
                         ref,
                         "fail",
-                        f"{ref.path}: session {ref.session_id} is in the store: use --existing skip or overwrite",
+                        f"{ref.path}: session {ref.session_id} is in the store: "
+                        "use --existing skip, refresh or overwrite",
                     )
                 )
     return steps

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nhcatalog.catalog import Catalog, SessionExists
 from nhcatalog.errors import UserError
 from nhdata.ingest.plan import Existing, Step, plan_ingest
 from nhdata.sources import SourceOptions, open_source
+from nhdata.store.encode import encode
 from nhdata.store.rows import catalog_rows
 from nhdata.store.session import Session
-from nhdata.store.ticks import check_recording, session_clock
 from nhdata.store.write import create_store, publish, staged, write_session
 
 
@@ -45,6 +46,7 @@ class Failed:
 
 
 Outcome = Ingested | Skipped | Failed
+UNCHANGED = "unchanged at the source"
 
 
 @dataclass
@@ -74,7 +76,7 @@ class Job:
     source: str
     options: SourceOptions
     min_good_units: int
-    overwrite: bool
+    existing: Existing
     dry_run: bool
 
 
@@ -104,8 +106,9 @@ def ingest(
     paths : sequence of paths
         Where to look for recordings.
     options : SourceOptions, optional
-    existing : {"skip", "overwrite", "error"}
-        What to do with a session that the store holds.
+    existing : {"skip", "refresh", "overwrite", "error"}
+        What to do with a session that the store holds: leave it, ingest it again if the source has changed, ingest it
+        again, or fail.
     min_good_units : int
         A recording with fewer good units is skipped and reported.
     jobs : int
@@ -130,7 +133,7 @@ def ingest(
     >>> report = ingest("data.zarr", "phy", ["sorted/"])  # doctest: +SKIP
     """
     root = Path(store)
-    job = Job(root, source, options or SourceOptions(), min_good_units, existing == "overwrite", dry_run)
+    job = Job(root, source, options or SourceOptions(), min_good_units, existing, dry_run)
     refs = list(open_source(source, job.options).iter_sessions([Path(p) for p in paths]))
     present = Catalog(root / "catalog").snapshot().entries
     steps = plan_ingest(refs, present, existing)
@@ -173,6 +176,9 @@ def carry_out(job: Job, step: Step) -> Outcome:
         return Failed(path, text if path in text else f"{path}: {text}")
     except OSError as error:
         return Failed(path, f"{path}: {error}: check the disk and its permissions; nothing was changed")
+    except Exception as error:  # one reader's fault must not cost the recordings after it
+        logging.getLogger(__name__).debug("%s", path, exc_info=True)
+        return Failed(path, f"{path}: {type(error).__name__}: {error}: a fault of the reader; please report it")
 
 
 def _ingest_one(job: Job, step: Step) -> Outcome:
@@ -182,17 +188,20 @@ def _ingest_one(job: Job, step: Step) -> Outcome:
             str(step.ref.path),
             f"{recording.n_units} good units ({recording.provenance.rule}), fewer than {job.min_good_units}",
         )
-    done = Ingested(recording.session_id, recording.source, recording.n_units, int(recording.spikes.time.size))
+    encoded = encode(recording)
+    done = Ingested(recording.session_id, recording.source, recording.n_units, encoded.attributes["n_spikes"])
+    catalog = Catalog(job.store / "catalog")
+    if job.existing == "refresh":
+        entry = catalog.snapshot().entries.get(recording.session_id)
+        if entry is not None and encoded.same_as(Session(job.store / entry.path).attrs):
+            return Skipped(str(step.ref.path), UNCHANGED)
     if job.dry_run:
-        check_recording(recording)
-        session_clock(recording.spikes, recording.stop_s)
         return done
     create_store(job.store)
     with staged(job.store) as folder:
-        attributes = write_session(folder, recording)
+        write_session(folder, encoded)
         row, tables = catalog_rows(Session(folder))
-        path = publish(job.store, folder, attributes)
-    Catalog(job.store / "catalog").add(
-        row, tables, path=path, content_hash=attributes["content_hash"], replace=job.overwrite
-    )
-    return replace(done, n_spikes=attributes["n_spikes"])
+        path = publish(job.store, folder, encoded.attributes)
+    again = job.existing in ("refresh", "overwrite")
+    catalog.add(row, tables, path=path, content_hash=encoded.attributes["content_hash"], replace=again)
+    return done

@@ -89,11 +89,12 @@ def validate(
 
 def _counted(snapshot: Snapshot) -> list[dict[str, Any]]:
     """What the catalog's tables say of each session."""
-    return snapshot.sql(
+    rows: list[dict[str, Any]] = snapshot.sql(
         "select s.session_id, s.n_units, s.n_spikes, count(u.unit_id) as unit_rows, "
         "count(distinct u.unit_id) as unit_ids, coalesce(sum(u.n_spikes), 0)::bigint as unit_spikes "
         "from sessions s left join units u using (session_id) group by all"
     ).to_pylist()
+    return rows
 
 
 def _session(root: Path, entry: Entry, row: dict[str, Any], deep: bool) -> Iterator[tuple[str, str]]:

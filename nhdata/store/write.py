@@ -12,8 +12,6 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +23,19 @@ from zarr.codecs import BloscShuffle
 from nhcatalog.errors import UserError
 from nhcatalog.files import Files
 from nhdata.features.reference import FEATURE_NAMES, VERSION, WINDOW_S, reference_features
-from nhdata.recording import Recording
-from nhdata.store.columns import compressors, safe_names, write_array, write_table
-from nhdata.store.digest import content_hash
+from nhdata.store.columns import compressors, write_array, write_table
+from nhdata.store.encode import Encoded
 from nhdata.store.layout import (
     CHUNK_SPIKES,
     NO_TICK,
     NO_UNIT,
-    SCHEMA_VERSION,
     STAGING,
     STORE_VERSION,
     block_offsets,
-    check_name,
     shard_spikes,
     tick_at,
 )
-from nhdata.store.ticks import Clock, check_recording, session_clock, sorted_ticks
+from nhdata.store.ticks import Clock
 
 
 def create_store(root: Path) -> None:
@@ -82,45 +77,10 @@ def staged(root: Path) -> Iterator[Path]:
             folder.parent.rmdir()
 
 
-def write_session(folder: Path, recording: Recording) -> dict[str, Any]:
-    """Write `recording` as a Zarr group at `folder` and sync it to disk.
-
-    Returns
-    -------
-    dict
-        The group's attributes, ``content_hash`` among them.
-
-    Raises
-    ------
-    UserError
-        If the recording breaks the promises of a source (see `check_recording`), or is too long.
-    """
-    check_recording(recording)
-    recording = replace(
-        recording,
-        units=safe_names(recording.units),
-        intervals={name: safe_names(columns) for name, columns in safe_names(recording.intervals).items()},
-        series=safe_names(recording.series),
-    )
-    clock = session_clock(recording.spikes, recording.stop_s)
-    tick, unit = sorted_ticks(recording.spikes, clock)
-    attributes = {
-        "nhdata_schema": SCHEMA_VERSION,
-        "source": check_name("source", recording.source),
-        "session_id": check_name("session_id", recording.session_id),
-        "subject": recording.subject,
-        "lab": recording.lab,
-        "date": recording.date,
-        "t_start_s": clock.t_start_s,
-        "duration_s": clock.duration_s,
-        "tick_hz": clock.tick_hz,
-        "n_units": recording.n_units,
-        "n_spikes": int(tick.size),
-        "content_hash": content_hash(recording, clock, tick, unit),
-        "software": f"neurohorizon {version('neurohorizon')}",
-        "provenance": asdict(recording.provenance),
-    }
-    session = zarr.create_group(folder, zarr_format=3, attributes=attributes)
+def write_session(folder: Path, encoded: Encoded) -> None:
+    """Write a session as a Zarr group at `folder` and sync it to disk."""
+    recording, clock, tick, unit = encoded.recording, encoded.clock, encoded.tick, encoded.unit
+    session = zarr.create_group(folder, zarr_format=3, attributes=encoded.attributes)
     _write_spikes(session.create_group("spikes"), tick, unit, clock)
     counts = np.bincount(unit, minlength=recording.n_units).astype(np.int64)
     write_table(session.create_group("units"), {**recording.units, "n_spikes": counts}, "unit")
@@ -134,7 +94,6 @@ def write_session(folder: Path, recording: Recording) -> dict[str, Any]:
         write_array(group, "time_s", one.time_s, ("time",))
         write_array(group, "value", one.value, ("time", "component")[: one.value.ndim])
     sync_tree(folder)
-    return attributes
 
 
 def _write_spikes(group: zarr.Group, tick: NDArray[np.uint32], unit: NDArray[np.uint16], clock: Clock) -> None:
@@ -216,7 +175,7 @@ def publish(root: Path, folder: Path, attributes: dict[str, Any]) -> str:
         except OSError:
             if not (parent / name).exists():
                 raise
-            if dict(zarr.open_group(parent / name, mode="r").attrs) != json.loads(json.dumps(attributes)):
+            if dict(zarr.open_group(parent / name, mode="r").attrs) != attributes:
                 continue
         sync(parent)
         return f"sessions/{attributes['source']}/{name}"

@@ -16,6 +16,7 @@ from nhdata.loading import WindowDataset
 from nhdata.recording import Recording
 from nhdata.sources import SourceOptions
 from nhdata.sources.synthetic import SyntheticSource
+from nhdata.store.encode import encode
 from nhdata.store.rows import catalog_rows
 from nhdata.store.session import Session
 from nhdata.store.write import create_store, publish, staged, write_session
@@ -81,7 +82,9 @@ def make_store(tmp_path: Path) -> Callable[[str, Sequence[Recording]], Path]:
         create_store(root)
         for recording in recordings:
             with staged(root) as folder:
-                attributes = write_session(folder, recording)
+                encoded = encode(recording)
+                write_session(folder, encoded)
+                attributes = encoded.attributes
                 row, tables = catalog_rows(Session(folder))
                 path = publish(root, folder, attributes)
             Catalog(root / "catalog").add(row, tables, path=path, content_hash=attributes["content_hash"])

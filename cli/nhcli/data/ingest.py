@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @options.store
 @click.option(
     "--existing",
-    type=click.Choice(["skip", "overwrite", "error"]),
+    type=click.Choice(["skip", "refresh", "overwrite", "error"]),
     default="skip",
     show_default=True,
     help="What to do with a session that the store holds.",
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 @click.option("--eids", type=click.Path(path_type=Path), metavar="FILE", help="ibl: only the sessions of this list.")
 @click.option("--revision", metavar="DATE", help="ibl: spike sorting of this revision instead of the newest.")
 @click.option("--remote", is_flag=True, help="ibl: find sessions by the network, download them to PATH or ONE's cache.")
-@click.option("--search", multiple=True, metavar="KEY=VALUE", help="ibl --remote: project, task_protocol, tag, subject …")
+@click.option("--search", multiple=True, metavar="KEY=VALUE", help="ibl --remote: by project, tag, subject, lab …")
 @click.option("--sessions", default=4, show_default=True, help="synthetic: sessions to simulate.")
 @click.option("--units", default=32, show_default=True, help="synthetic: units per session.")
 @click.option("--seconds", default=300.0, show_default=True, help="synthetic: length of a session.")

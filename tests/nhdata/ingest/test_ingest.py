@@ -13,6 +13,7 @@ from nhdata.ingest import run as run_module
 from nhdata.ingest.plan import plan_ingest
 from nhdata.recording import Provenance, Recording, Spikes
 from nhdata.sources import SessionRef, SourceOptions
+from nhdata.sources.phy import PhySource
 
 
 def ids(report):
@@ -52,7 +53,7 @@ def test_what_is_there_is_an_error_if_asked(run, root, tree):
     before = tree(root)
     again = run(existing="error")
     assert (again.ingested, again.skipped, len(again.failed)) == ([], [], 3)
-    assert "use --existing skip or overwrite" in again.failed[0].error
+    assert "use --existing skip, refresh or overwrite" in again.failed[0].error
     assert tree(root) == before
 
 
@@ -83,6 +84,43 @@ def test_overwriting_leaves_the_old_snapshot_readable(run, root, sortings, hashe
     assert new_store.sql(units_of, [session_id]) != old_units
     assert len(hashes(root)) == 3
     assert nhdata.open(root, at=old_store.position).sql(units_of, [session_id]) == old_units
+
+
+def test_a_refresh_takes_only_what_changed_at_the_source(run, root, sortings, tree):
+    first = run()
+    before, position = tree(root), nhdata.open(root).position
+    assert [skipped.reason for skipped in run(existing="refresh").skipped] == ["unchanged at the source"] * 3
+    assert tree(root) == before
+    curate(sortings / "b")
+    again = run(existing="refresh")
+    assert ids(again) == [ids(first)[1]]
+    assert len(again.skipped) == 2
+    store = nhdata.open(root)
+    assert store.position == position + 1
+    unit = store.session(ids(first)[1]).ticks()[1]
+    np.testing.assert_array_equal(unit, np.load(sortings / "b" / "spike_clusters.npy"))
+
+
+def test_a_refresh_notices_a_change_that_is_not_in_the_spikes(run, sortings):
+    first = run()
+    with open(sortings / "c" / "params.py", "a") as params:
+        params.write("# curated by A. N. Other\n")
+    assert ids(run(existing="refresh")) == [ids(first)[2]]  # its provenance names the file's hash
+
+
+def test_a_fault_of_a_reader_costs_one_recording(run, root, sortings, monkeypatch):
+    load = PhySource.load
+
+    def faulty(self, ref):
+        if ref.path.name == "b":
+            raise KeyError("no such thing")
+        return load(self, ref)
+
+    monkeypatch.setattr(PhySource, "load", faulty)
+    report = run()
+    assert len(report.ingested) == 2
+    assert "KeyError" in report.failed[0].error
+    assert "please report it" in report.failed[0].error
 
 
 def test_a_dry_run_reads_everything_and_writes_nothing(run, root, sortings):

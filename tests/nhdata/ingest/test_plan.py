@@ -37,4 +37,4 @@ def test_reasons_name_the_paths_and_say_what_to_do():
     (_, twice) = plan_ingest([A, A_AGAIN], [], "skip")
     assert twice.reason == "x/a: has the session id A of a: ingest only one of them"
     (there,) = plan_ingest([A], ["A"], "error")
-    assert there.reason == "a: session A is in the store: use --existing skip or overwrite"
+    assert there.reason == "a: session A is in the store: use --existing skip, refresh or overwrite"

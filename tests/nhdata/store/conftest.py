@@ -11,6 +11,7 @@ import pytest
 import nhdata
 from nhcatalog.catalog import Catalog
 from nhdata.recording import Provenance, Recording, Series, SourceFile, Spikes
+from nhdata.store.encode import encode
 from nhdata.store.rows import catalog_rows
 from nhdata.store.session import Session
 from nhdata.store.store import Store
@@ -62,7 +63,9 @@ def put_recording(root: Path, recording: Recording, *, overwrite: bool = False) 
     """Stage, publish and commit, as ingest does; returns the session's path in the store."""
     create_store(root)
     with staged(root) as folder:
-        attributes = write_session(folder, recording)
+        encoded = encode(recording)
+        write_session(folder, encoded)
+        attributes = encoded.attributes
         row, tables = catalog_rows(Session(folder))
         path = publish(root, folder, attributes)
     Catalog(root / "catalog").add(row, tables, path=path, content_hash=attributes["content_hash"], replace=overwrite)
@@ -103,7 +106,7 @@ def write(tmp_path: Path) -> Callable[[Recording], Session]:
 
     def write(recording: Recording) -> Session:
         folder = tmp_path / f"session{len(list(tmp_path.iterdir()))}"
-        write_session(folder, recording)
+        write_session(folder, encode(recording))
         return Session(folder)
 
     return write

@@ -15,6 +15,7 @@ import zarr
 import nhdata
 from nhcatalog.errors import UserError
 from nhdata.recording import Spikes
+from nhdata.store.encode import encode
 from nhdata.store.layout import CHUNK_SPIKES, SHARD_SPIKES
 from nhdata.store.write import create_store, publish, staged, write_session
 
@@ -145,7 +146,7 @@ def test_tables_whose_names_become_one_are_both_kept(write, recording):
 @pytest.mark.parametrize("field", ["session_id", "source"])
 def test_an_unsafe_id_never_reaches_the_disk(tmp_path, recording, field, bad):
     with pytest.raises(UserError, match="cannot name a folder"):
-        write_session(tmp_path / "session", recording(**{field: bad}))
+        encode(recording(**{field: bad}))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -209,7 +210,9 @@ def test_staging_leaves_nothing_behind(tmp_path):
 
 def published(root, recording):
     with staged(root) as folder:
-        return publish(root, folder, write_session(folder, recording))
+        encoded = encode(recording)
+        write_session(folder, encoded)
+        return publish(root, folder, encoded.attributes)
 
 
 def test_a_second_version_goes_beside_the_first(tmp_path, recording, contents):
