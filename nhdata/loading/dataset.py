@@ -25,6 +25,10 @@ from nhdata.store.store import open_store
 EMA_CONTEXT_S = 20.0
 
 
+class NoWindows(UserError):
+    """The selected sessions are too short for a window of this shape in this split."""
+
+
 class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
     """Windows of history and horizon over selected units, in whole batches.
 
@@ -66,7 +70,7 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
     Raises
     ------
     UserError
-        If nothing is selected, the spans are not whole numbers of bins, or no session holds a window.
+        If nothing is selected or the spans are not whole numbers of bins; `NoWindows` if no session holds a window.
     """
 
     def __init__(
@@ -124,8 +128,9 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         self._position = torch.zeros(2, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
         if len(self) == 0:
             longest_s = max((b - a) / s.tick_hz for (a, b), s in zip(self._spans, self.selection.sessions, strict=True))
-            raise UserError(
-                f"no window of {history_s} + {horizon_s} s fits split '{split}' (longest: {longest_s:.2f} s)",
+            raise NoWindows(
+                f"no window of {history_s} + {horizon_s} s fits split '{split}' of "
+                f"{', '.join(self.session_ids[:3])}{', …' if len(self.session_ids) > 3 else ''} (longest: {longest_s:.2f} s)",
                 "use a shorter history or horizon, a smaller batch, or longer sessions",
             )
 

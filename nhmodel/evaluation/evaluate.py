@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
-from nhdata.loading import WindowDataset
+from nhdata.loading import NoWindows, WindowDataset
 from nhdata.loading.selection import Selection, select_units, units_by_id
 from nhdata.store.store import Store, open_store
 from nhmodel.baselines import BASELINES
@@ -54,6 +55,8 @@ class Evaluation:
     sums : dict of (regime, model) to ScoreSums
     windows_hash : str
         Of all scored windows, over all sessions.
+    skipped : dict
+        Sessions that are too short to be scored, with the reason.
     examples : list of Example
     """
 
@@ -62,6 +65,7 @@ class Evaluation:
     bin_s: float
     sums: dict[tuple[str, str], ScoreSums] = field(default_factory=dict)
     windows_hash: str = ""
+    skipped: dict[str, str] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
 
     @property
@@ -80,7 +84,7 @@ class Evaluation:
 
     def best_baseline(self, regime: str) -> str:
         """The baseline of the highest fp-bps; oracles and the null do not count."""
-        names = [m for r, m in self.sums if r == regime and m != MODEL and m not in ORACLES]
+        names = [m for r, m in self.sums if r == regime and m != MODEL and m not in ORACLES] or ["null"]
         best: dict[str, float] = {m: scores(self.sums[regime, m])["fp_bps"] or 0.0 for m in names}
         return max(best, key=best.__getitem__)
 
@@ -120,6 +124,7 @@ class Evaluation:
             "delta_best_baseline": deltas[0],
             "deltas_by_regime": deltas,
             "sessions": self.sessions(),
+            "skipped": [{"session_id": session_id, "reason": why} for session_id, why in self.skipped.items()],
         }
 
 
@@ -177,8 +182,14 @@ def evaluate(
     digest = hashlib.sha256()
     on_start(len(plan))
     for regime, selection in plan:
-        on_session(selection.sessions[0].session_id)
-        digest.update(_score_session(out, model, info, store, selection, regime, names, reference_s).encode())
+        (session_id,) = (session.session_id for session in selection.sessions)
+        on_session(session_id)
+        try:
+            digest.update(_score_session(out, model, info, store, selection, regime, names, reference_s).encode())
+        except NoWindows as error:
+            out.skipped[session_id] = error.problem
+    if not out.sums:
+        raise UserError("; ".join(out.skipped.values()), "name a store with longer sessions, or a shorter reference")
     out.windows_hash = digest.hexdigest()
     return out
 
@@ -230,7 +241,10 @@ def _score_session(
     units = unit_table(known, rows_by_id(info.unit_ids) if regime == "seen" else None)
     past = session_windows(known)
     null = null_expected(past)
-    fit, tune = _fit_and_tune(past, windows("valid") if regime == "seen" else None)
+    fit, tune = _last_quarter(past)
+    if regime == "seen":
+        with suppress(NoWindows):  # a short session is tuned on the end of its training split
+            fit, tune = past, session_windows(windows("valid"))
     truth = session_windows(scored)
 
     def add(name: str, expected: NDArray[Any]) -> None:
@@ -247,10 +261,8 @@ def _score_session(
     return scored.windows_hash
 
 
-def _fit_and_tune(known: SessionWindows, valid: WindowDataset | None) -> tuple[SessionWindows, SessionWindows]:
-    """What baselines are fitted to, and what they are tuned on: the last quarter of a reference, if no more."""
-    if valid is not None:
-        return known, session_windows(valid)
+def _last_quarter(known: SessionWindows) -> tuple[SessionWindows, SessionWindows]:
+    """What baselines are fitted to and what they are tuned on, where there is nothing but a reference."""
     cut = max(1, round(0.75 * known.n_windows))
     return known[slice(0, cut)], known[slice(cut, None)]
 

@@ -251,6 +251,20 @@ def test_an_unseen_session_shorter_than_its_reference_is_an_error(
         evaluate(run, make_store("data.zarr", [stranger]), reference_s=89.0)
 
 
+def test_a_session_too_short_to_score_is_left_out_and_named(
+    run: Path, store: Path, stranger: Recording, make_store: Callable[..., Path]
+) -> None:
+    short = replace(stranger, session_id="short", stop_s=30.0)
+    keep = short.spikes.time < 30 * 30000
+    short = replace(short, spikes=replace(short.spikes, time=short.spikes.time[keep], unit=short.spikes.unit[keep]))
+    both = make_store("data.zarr", [stranger, short])
+    value = evaluate(run, both, reference_s=40.0, baselines=["mean"]).to_json("r")
+    assert [row["session_id"] for row in value["sessions"]] == [stranger.session_id]
+    (skipped,) = value["skipped"]
+    assert skipped["session_id"] == "short"
+    assert "short" in skipped["reason"]
+
+
 def test_windows_of_a_session_are_its_batches_side_by_side(store: Path, open_windows: Windows) -> None:
     windows = open_windows(store, select="select unit_id from units where session_id like '%002'", batch_size=7)
     found, whole = session_windows(windows), windows.collate(windows.plan().windows)

@@ -77,6 +77,8 @@ def command(
 def _print_table(result: Evaluation, value: dict[str, Any]) -> None:
     windows = f"{value['n_windows']} windows of {result.horizon_s} s in bins of {result.bin_s} s"
     click.echo(f"{value['run']}: {windows}, split {result.split}")
+    for session_id, reason in result.skipped.items():
+        click.echo(f"skipped: {session_id}: {reason}", err=True)
     for regime, delta in zip(result.regimes, value["deltas_by_regime"], strict=True):
         click.echo(f"\n{regime:<16}  fp-bps  95 % interval       per unit  Poisson D2  within-unit r")
         rows = [row for row in value["scores"] if row["regime"] == regime]
