@@ -128,9 +128,9 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         self._position = torch.zeros(2, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
         if len(self) == 0:
             longest_s = max((b - a) / s.tick_hz for (a, b), s in zip(self._spans, self.selection.sessions, strict=True))
+            who = ", ".join(self.session_ids[:3]) + (", …" if len(self.session_ids) > 3 else "")
             raise NoWindows(
-                f"no window of {history_s} + {horizon_s} s fits split '{split}' of "
-                f"{', '.join(self.session_ids[:3])}{', …' if len(self.session_ids) > 3 else ''} (longest: {longest_s:.2f} s)",
+                f"no window of {history_s} + {horizon_s} s fits split '{split}' of {who} (longest: {longest_s:.2f} s)",
                 "use a shorter history or horizon, a smaller batch, or longer sessions",
             )
 

@@ -84,16 +84,25 @@ def ragged_bounds(table: h5py.Group, name: str) -> NDArray[np.int64]:
     return bounds
 
 
-def joined_text(table: h5py.Group, name: str) -> NDArray[Any]:
-    """A ragged column of words as one text a row, joined by spaces. Raises as `ragged_bounds`.
+def joined_text(table: h5py.Group, name: str, n_rows: int) -> NDArray[Any] | None:
+    """A ragged column of words as one text a row, joined by spaces; None where it is not like that.
 
     Returns
     -------
-    (n_rows,) array of objects
+    (n_rows,) array of objects, or None
+
+    Raises
+    ------
+    SourceError
+        As `ragged_bounds`.
     """
+    column = table.get(name)
+    if not isinstance(column, h5py.Dataset) or column.ndim != 1 or not h5py.check_string_dtype(column.dtype):
+        return None
     bounds = ragged_bounds(table, name)
-    words = table[name].asstr(errors="replace")[:]
-    return text_column(" ".join(words[start:stop]) for start, stop in pairwise(bounds))
+    words = column.asstr(errors="replace")[:]
+    texts = text_column(" ".join(words[start:stop]) for start, stop in pairwise(bounds))
+    return texts if len(texts) == n_rows else None
 
 
 def read_intervals(file: h5py.File) -> dict[str, Columns]:

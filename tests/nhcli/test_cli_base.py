@@ -13,7 +13,7 @@ HEAVY = ("torch", "zarr", "numba", "duckdb", "pyarrow", "xarray", "numpy")
     [
         "nhcli.data:--help",
         "nhcli.model:--help",
-        *(f"nhcli.data:{name} --help" for name in ("ingest", "ls", "info", "sql", "features", "export")),
+        *(f"nhcli.data:{name} --help" for name in ("ingest", "ls", "info", "sql", "features", "validate", "export")),
         *(f"nhcli.model:{name} --help" for name in ("train", "evaluate")),
     ],
 )

@@ -102,11 +102,11 @@ def write_session(path: Path, channel_number: str = "local_index") -> None:
             series["data"].attrs["unit"] = "cm/s"
 
 
-@pytest.fixture(params=["local_index", "probe_channel_number"])
+@pytest.fixture
 def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A cache folder with one session, as older and as newer writers name the channel's number."""
+    """A cache folder with one session; the parameter is the writer's name for the channel's number."""
     folder = tmp_path / "cache"
-    write_session(folder / "session_715093703" / "session_715093703.nwb", request.param)
+    write_session(folder / "session_715093703" / "session_715093703.nwb", getattr(request, "param", "local_index"))
     ids, *_, structures, ccf = zip(*CHANNELS, strict=True)
     axes = ("anterior_posterior", "dorsal_ventral", "left_right")
     channels = {"id": ids, "ecephys_structure_acronym": structures}
@@ -127,6 +127,7 @@ def load_one(path: Path, **options) -> Recording:
     return source.load(ref)
 
 
+@pytest.mark.parametrize("cache", ["local_index", "probe_channel_number"], indirect=True)
 def test_the_default_filter_drops_and_counts(cache: Path) -> None:
     recording = load_one(cache)
     assert recording.units["cluster_id"].tolist() == GOOD
@@ -224,6 +225,13 @@ def test_stimuli_and_invalid_times(cache: Path) -> None:
     assert recording.intervals["invalid_times"]["tags"].tolist() == ["EcephysProbe 810 probeB", "all_probes"]
     assert recording.intervals["optogenetic_stimulation"]["level"].tolist() == [1.5]
     assert recording.stop_s == 99.0
+
+
+def test_tags_of_another_length_are_left_out(cache: Path) -> None:
+    with h5py.File(session_file(cache), "a") as file:
+        del file["intervals/invalid_times/tags"], file["intervals/invalid_times/tags_index"]
+        file["intervals/invalid_times/tags"] = np.array(["one", "two", "three"], dtype=TEXT)
+    assert set(load_one(cache).intervals["invalid_times"]) == {"start_s", "stop_s"}
 
 
 def test_running_speed(cache: Path) -> None:
@@ -359,10 +367,11 @@ def test_the_cache_that_allensdk_wrote(realdata: Path) -> None:
         split = np.split(table["spike_times"][:], table["spike_times_index"][:])[:-1]
         spike_times = dict(zip(units.index, split, strict=True))
         n_presentations = {name: len(spans["id"]) for name, spans in file["intervals"].items()}
+        frames = file["intervals/natural_movie_three_presentations/frame"][:]
         speed = file["processing/running/running_speed/data"][:]
     units = units.join(channels, on="peak_channel_id")
     csv = pd.read_csv(folder / "channels.csv", index_col="id")
-    units = units.join(csv, on="peak_channel_id", rsuffix="_csv")
+    units = units.join(csv.filter(like="ecephys_structure").join(csv.filter(like="ccf")), on="peak_channel_id")
     good = units.query(
         "quality == 'good' and isi_violations <= 0.5 and amplitude_cutoff <= 0.1 and presence_ratio >= 0.95 and valid"
     )
@@ -379,7 +388,7 @@ def test_the_cache_that_allensdk_wrote(realdata: Path) -> None:
     assert recording.units["region"].tolist() == good["ecephys_structure_acronym"].fillna("root").tolist()
     assert recording.units["ccf_ap_um"].tolist() == good["anterior_posterior_ccf_coordinate"].tolist()
     assert {name: len(spans["start_s"]) for name, spans in recording.intervals.items()} == n_presentations
-    assert recording.intervals["natural_movie_three_presentations"]["frame"].tolist() == list(range(900)) * 4
+    np.testing.assert_array_equal(recording.intervals["natural_movie_three_presentations"]["frame"], frames)
     np.testing.assert_array_equal(recording.series["running_speed"].value, speed)
     assert (recording.subject, recording.date) == ("699733581", "2019-01-19")
     assert recording.provenance.original_ids["session_type"] == "brain_observatory_1.1"
