@@ -37,6 +37,8 @@ class SourceOptions:
         What to simulate (synthetic).
     revision : str or None
         Take the spike sorting of this revision; None for the newest (ibl).
+    drop_early : bool
+        Leave out spikes of up to a minute before the session's clock starts, instead of refusing them (ibl).
     remote : bool
         Search and download instead of reading what is there (ibl).
     eids : Path or None
@@ -55,6 +57,7 @@ class SourceOptions:
     duration_s: float = 300.0
     seed: int = 0
     revision: str | None = None
+    drop_early: bool = False
     remote: bool = False
     eids: Path | None = None
     limit: int | None = None

@@ -1,23 +1,92 @@
-"""IBL's ALF folders: find the sessions, pick each data set's file, and tell the sessions' identities."""
+"""IBL's ALF folders: which files hold the spikes and the behaviour, and tables and arrays read from them."""
 
 from __future__ import annotations
 
-import os
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nhdata.sources import SourceError
-from nhdata.sources._files import AGAIN, existing, one_line, read_npy
+from nhdata.sources._files import AGAIN, one_line, read_npy
+
+if TYPE_CHECKING:
+    import pyarrow
 
 SORTERS = ("iblsorter", "pykilosort", "")
-NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "internationalbrainlab.org")
+
+AnyPath = TypeVar("AnyPath", bound=PurePath)
+
+
+def dataset_name(file: PurePath) -> str:
+    """Name of a data set without namespace and UUID, e.g. ``wheel.position.npy``."""
+    from one.alf.path import remove_uuid_string
+
+    return str(remove_uuid_string(file).name).removeprefix("_ibl_")
+
+
+def revision_of(file: PurePath) -> str:
+    """Revision of a file in a folder ``#...#``, e.g. ``2024-05-06``; empty where it has none."""
+    folder = file.parent.name
+    return folder.strip("#") if folder.startswith("#") and folder.endswith("#") else ""
+
+
+def newest_versions(files: Iterable[AnyPath], revision: str | None = None) -> dict[str, AnyPath]:
+    """Newest version of each data set among the files of one folder and its revisions.
+
+    Parameters
+    ----------
+    files : iterable of paths
+    revision : str or None
+        The newest to be considered. Revisions are ordered as text, as ONE does.
+
+    Returns
+    -------
+    dict of str to path
+        By `dataset_name`.
+    """
+    versions = sorted(files, key=lambda file: (revision_of(file), file.name))
+    return {dataset_name(file): file for file in versions if revision is None or revision_of(file) <= revision}
+
+
+def probe_folders(files: Iterable[AnyPath], revision: str | None = None) -> dict[str, AnyPath]:
+    """Folder of the spike sorting of each probe: the first of `SORTERS` that has spikes, by probe.
+
+    Parameters
+    ----------
+    files : iterable of paths
+        Relative to the session's folder ``alf``.
+    revision : str or None
+        Folders with spikes of this revision come first.
+
+    Returns
+    -------
+    dict of str to path
+        By probe, sorted. A folder that has clusters only is named where no other has spikes: reading it says
+        what is missing.
+    """
+    best: dict[str, tuple[int, int, AnyPath]] = {}
+    for file in files:
+        revised, kind = revision_of(file), dataset_name(file).partition(".")[0]
+        folder = file.parent.parent if revised else file.parent
+        probe, sorter = (*folder.parts, "")[:2] if len(folder.parts) in (1, 2) else ("", "")
+        if not probe or sorter not in SORTERS or kind not in ("spikes", "clusters"):
+            continue
+        rank = 2 if kind == "clusters" else int(revision not in (None, revised))
+        choice = (rank, SORTERS.index(sorter), folder)
+        best[probe] = min(best.get(probe, choice), choice)
+    return {probe: best[probe][2] for probe in sorted(best)}
+
+
+def probe_collections(session: Path, revision: str | None = None) -> dict[str, Path]:
+    """`probe_folders` of a session on disk."""
+    alf = session / "alf"
+    found = (path for pattern in ("*/*", "*/*/*", "*/*/*/*") for path in alf.glob(pattern))
+    folders = probe_folders((path.relative_to(alf) for path in found if path.is_file()), revision)
+    return {probe: alf / folder for probe, folder in folders.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +107,11 @@ class Collection:
     used: set[Path] = field(default_factory=set)
 
     @classmethod
-    def open(cls, folder: Path) -> Collection:
-        """List a folder. Revisions ``#...#`` are ordered as text, as ONE does; each file's newest wins."""
-        from one.alf.path import remove_uuid_string
-
-        revisions = sorted(path for path in folder.glob("#*#") if path.is_dir())
-        files = {}
-        for place in [folder, *revisions]:
-            for path in sorted(place.iterdir()) if place.is_dir() else []:
-                if path.is_file():
-                    files[str(remove_uuid_string(path).name).removeprefix("_ibl_")] = path
-        return cls(folder, files)
+    def open(cls, folder: Path, revision: str | None = None) -> Collection:
+        """List a folder, up to a revision (`newest_versions`)."""
+        places = [folder, *(path for path in folder.glob("#*#") if path.is_dir())] if folder.is_dir() else []
+        files = (path for place in places for path in place.iterdir() if path.is_file())
+        return cls(folder, newest_versions(files, revision))
 
     def __contains__(self, name: str) -> bool:
         return name in self.files
@@ -83,17 +146,16 @@ class Collection:
         return values.astype(np.float64)
 
     def read_table(self, name: str) -> dict[str, NDArray[Any]]:
-        """`read_parquet` of a data set."""
-        return read_parquet(self.use(name))
+        """`read_table` of a data set."""
+        return read_table(self.use(name))
 
     def revision(self, names: Sequence[str]) -> str | None:
         """Newest revision among the files of some data sets."""
-        folders = {self.path(name).parent for name in names} - {self.folder}
-        return max((folder.name.strip("#") for folder in folders), default=None)
+        return max(revision_of(self.path(name)) for name in names) or None
 
 
-def read_parquet(path: Path) -> dict[str, NDArray[Any]]:
-    """Number, text and date columns of a Parquet file.
+def read_table(path: Path) -> dict[str, NDArray[Any]]:
+    """Number, text and date columns of a Parquet file, or of a CSV file where the name says so.
 
     Text and dates come as objects, missing numbers as NaN; lists and the like are left out.
 
@@ -103,15 +165,22 @@ def read_parquet(path: Path) -> dict[str, NDArray[Any]]:
         If the file is missing or damaged.
     """
     import pyarrow as pa
+    import pyarrow.csv
     import pyarrow.parquet as pq
-    import pyarrow.types as types
 
     if not path.is_file():
         raise SourceError(path, "no such file", AGAIN)
+    kind_of_file = "CSV" if path.suffix == ".csv" else "Parquet"
     try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise SourceError(path, f"not a readable Parquet file ({one_line(error)})", AGAIN) from error
+        return plain_columns(pyarrow.csv.read_csv(path) if kind_of_file == "CSV" else pq.read_table(path))
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:  # text that is no UTF-8, absurd dates
+        raise SourceError(path, f"not a readable {kind_of_file} file ({one_line(error)})", AGAIN) from error
+
+
+def plain_columns(table: pyarrow.Table) -> dict[str, NDArray[Any]]:
+    """Number, text and date columns of an Arrow table; text and dates as objects, missing numbers as NaN."""
+    import pyarrow.types as types
+
     columns = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         kind = column.type
@@ -120,117 +189,3 @@ def read_parquet(path: Path) -> dict[str, NDArray[Any]]:
         elif types.is_string(kind) or types.is_large_string(kind) or types.is_date(kind):
             columns[name] = np.array([*column.to_pylist(), None], dtype=object)[:-1]
     return columns
-
-
-def find_session_folders(paths: Sequence[Path]) -> Iterator[Path]:
-    """Session folders with spike sorting, at, under or around each path, sorted, each once.
-
-    Raises
-    ------
-    SourceError
-        If a path does not exist or has no session with spike sorting.
-    """
-    from one.alf.path import get_session_path
-
-    seen: set[Path] = set()
-    for path in existing(paths):
-        around = get_session_path(path)
-        found = [Path(around)] if around else list(_session_folders_under(path))
-        found = [folder for folder in found if probe_collections(folder)]
-        if not found:
-            problem = "no IBL session with spikes.* or clusters.* files under lab/Subjects/subject/date/number/alf"
-            raise SourceError(path, problem, "name a ONE cache folder, a lab, a subject or a session")
-        for folder in found:
-            if folder not in seen:
-                seen.add(folder)
-                yield folder
-
-
-def _session_folders_under(root: Path) -> Iterator[Path]:
-    from one.alf.spec import is_session_path
-
-    for name, folders, _ in os.walk(root):
-        folders.sort()
-        if is_session_path(name):
-            folders.clear()
-            yield Path(name)
-
-
-def probe_collections(session: Path) -> dict[str, Path]:
-    """Folder of the spike sorting of each probe of a session, the first of `SORTERS` that has spikes.
-
-    A folder that has clusters only is named where no other has spikes: reading it says what is missing.
-    """
-    found: dict[str, Path] = {}
-    for probe in sorted(path for path in (session / "alf").glob("*") if path.is_dir()):
-        folders = [probe / sorter for sorter in SORTERS]
-        for pattern in ("spikes.*", "#*#/spikes.*", "clusters.*", "#*#/clusters.*"):
-            with_files = [folder for folder in folders if next(folder.glob(pattern), None)]
-            if with_files:
-                found.setdefault(probe.name, with_files[0])
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class SessionName:
-    """What a session's path says, ``lab/Subjects/subject/date/number``; `lab` is None where left out."""
-
-    lab: str | None
-    subject: str
-    date: str
-    number: int
-
-    @classmethod
-    def of(cls, session: Path) -> SessionName:
-        from one.alf.path import session_path_parts
-
-        lab, subject, date, number = session_path_parts(session)
-        return cls(lab, subject, date, int(number))
-
-    def eid(self, session: Path) -> str | None:
-        """IBL's own id of the session, from ONE's table ``sessions.pqt`` in the cache folder, if it is there.
-
-        Tables that ONE builds from local files invent ids anew each time; those are not random (version 4)
-        as IBL's are, and are passed over.
-
-        Raises
-        ------
-        SourceError
-            If the table is there but cannot be read.
-        """
-        table = session.parents[4 if self.lab else 2] / "sessions.pqt"
-        if not table.is_file():
-            return None
-        named = _read_session_table(table, table.stat().st_mtime_ns).get((self.subject, self.date, self.number), [])
-        eids = {eid for lab, eid in named if self.lab in (None, lab)}
-        return eids.pop() if len(eids) == 1 else None
-
-    def derived_id(self) -> str:
-        """UUID version 5 of ``lab/subject/date/number``, e.g. ``.../001``, in `NAMESPACE`."""
-        return str(uuid.uuid5(NAMESPACE, str(self)))
-
-    def __str__(self) -> str:
-        return f"{self.lab or ''}/{self.subject}/{self.date}/{self.number:03d}"
-
-
-@lru_cache(maxsize=4)
-def _read_session_table(path: Path, mtime_ns: int) -> dict[tuple[str, str, int], list[tuple[str, str]]]:
-    """(lab, eid) by (subject, date, number); `mtime_ns` only tells versions of the file apart."""
-    table = read_parquet(path)
-    ids = table.get("id", table.get("eid"))
-    if ids is None or not {"lab", "subject", "date", "number"} <= table.keys():
-        return {}
-    named: dict[tuple[str, str, int], list[tuple[str, str]]] = {}
-    for eid, lab, subject, date, number in zip(
-        ids, table["lab"], table["subject"], table["date"], table["number"], strict=True
-    ):
-        if _is_random(str(eid)):
-            named.setdefault((subject, str(date)[:10], int(number)), []).append((lab, str(eid)))
-    return named
-
-
-def _is_random(text: str) -> bool:
-    try:
-        return uuid.UUID(text).version == 4
-    except ValueError:
-        return False

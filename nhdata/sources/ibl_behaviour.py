@@ -1,7 +1,9 @@
-"""Trials and wheel of an IBL session."""
+"""Trials, wheel, licks and the cameras' motion energy of an IBL session."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,16 +30,79 @@ TRIAL_COLUMNS = (
     "stimOff_times",
     "stimOn_times",
 )
+CAMERAS = ("left", "right", "body")
 RESAMPLE_HZ = 1000.0
 LOWPASS_HZ = 20.0
 LOWPASS_ORDER = 8
 
 
+@dataclass(slots=True)
+class Behaviour:
+    """What an animal did.
+
+    Attributes
+    ----------
+    intervals, series
+        As in `nhdata.recording.Recording`.
+    notes
+        As in `nhdata.recording.Provenance`.
+    files : set of Path
+        The files that were read.
+    """
+
+    intervals: dict[str, Columns] = field(default_factory=dict)
+    series: dict[str, Series] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    files: set[Path] = field(default_factory=set)
+
+    @property
+    def ends_s(self) -> list[float]:
+        """When each table and signal ends, seconds."""
+        tables = [float(table["stop_s"].max()) for table in self.intervals.values() if len(table["stop_s"])]
+        return tables + [float(signal.time_s[-1]) for signal in self.series.values()]
+
+
+def read_behaviour(alf: Path) -> Behaviour:
+    """Behaviour of a session, as far as it has any, each data set in its newest revision.
+
+    It lies in the folder ``alf``, or, where a session has tasks, in ``alf/task_00`` and so on. What ``alf``
+    lacks is taken from the tasks: the first one's under its plain name (``trials``), a later one's under a
+    name of its own (``trials_task_01``).
+
+    Raises
+    ------
+    SourceError
+        If a file is damaged, or files that belong together differ in length.
+    """
+    behaviour = Behaviour()
+    _add(behaviour, alf, set())
+    own = {*behaviour.intervals, *behaviour.series}
+    for folder in sorted(alf.glob("task_*")):
+        _add(behaviour, folder, own)
+    return behaviour
+
+
+def _add(behaviour: Behaviour, folder: Path, own: set[str]) -> None:
+    """Add what a folder has, but for the names in `own`; a name that is taken gets the folder's name behind it."""
+    collection = Collection.open(folder)
+    intervals = read_intervals(collection)
+    series, notes = read_motion_energy(collection)
+    series |= read_wheel(collection)
+    taken = {*behaviour.intervals, *behaviour.series}
+    names = {
+        name: f"{name}_{folder.name}" if name in taken else name for name in (*intervals, *series) if name not in own
+    }
+    behaviour.intervals |= {names[name]: table for name, table in intervals.items() if name in names}
+    behaviour.series |= {names[name]: signal for name, signal in series.items() if name in names}
+    behaviour.notes += notes
+    behaviour.files |= collection.used
+
+
 def read_intervals(alf: Collection) -> dict[str, Columns]:
-    """``trials`` and ``wheel_moves``, as far as the session has them.
+    """``trials``, ``wheel_moves`` and ``licks``, as far as the folder has them.
 
     Trials come from the table, and from a file for each column where the table lacks it or there is none.
-    A trial or movement whose start or stop is NaN is left out.
+    A trial or movement whose start or stop is NaN is left out. A lick is a moment: it stops when it starts.
     """
     tables = {}
     if "trials.table.pqt" in alf or "trials.intervals.npy" in alf:
@@ -46,7 +111,10 @@ def read_intervals(alf: Collection) -> dict[str, Columns]:
         spans = alf.read("wheelMoves.intervals.npy", n_columns=2)
         amplitude = alf.find("wheelMoves.peakAmplitude.npy", len(spans))
         own = {} if amplitude is None else {"peakAmplitude": amplitude}
-        tables["wheel_moves"] = _finite_spans(spans[:, 0], spans[:, 1], own)
+        tables["wheel_moves"] = finite_spans(spans[:, 0], spans[:, 1], own)
+    if "licks.times.npy" in alf:
+        licks_s = np.sort(alf.read("licks.times.npy", kinds="f"))
+        tables["licks"] = finite_spans(licks_s, licks_s, {})
     return tables
 
 
@@ -59,10 +127,11 @@ def _read_trials(alf: Collection) -> Columns:
     for name in TRIAL_COLUMNS:
         if name not in table and (values := alf.find(f"trials.{name}.npy", len(start_s))) is not None:
             table[name] = values
-    return _finite_spans(start_s, stop_s, table)
+    return finite_spans(start_s, stop_s, table)
 
 
-def _finite_spans(start_s: NDArray[Any], stop_s: NDArray[Any], own: Columns) -> Columns:
+def finite_spans(start_s: NDArray[Any], stop_s: NDArray[Any], own: Columns) -> Columns:
+    """A table of time spans with columns of its own, without the rows whose start or stop is not finite."""
     keep = np.isfinite(start_s) & np.isfinite(stop_s)
     columns: dict[str, NDArray[Any]] = {
         "start_s": start_s[keep].astype(np.float64),
@@ -95,6 +164,38 @@ def read_wheel(alf: Collection) -> dict[str, Series]:
     if len(velocity):
         series["wheel_velocity"] = Series(velocity_s, velocity, "rad/s")
     return series
+
+
+def read_motion_energy(alf: Collection) -> tuple[dict[str, Series], list[str]]:
+    """``motion_energy_left``, ``_right`` and ``_body``: mean change of the pixels from frame to frame.
+
+    A video may lack its first frames; then its last frames have the last times, as in IBL's own loader
+    (``brainbox.io.one.SessionLoader``). A camera whose times are too few or out of order is left out.
+
+    Returns
+    -------
+    series : dict of str to Series
+    notes : list of str
+        What was left out, and why.
+    """
+    series, notes = {}, []
+    for camera in CAMERAS:
+        names = f"{camera}Camera.times.npy", f"{camera}Camera.ROIMotionEnergy.npy"
+        if not all(name in alf for name in names):
+            continue
+        time_s = alf.read(names[0], kinds="f").astype(np.float64)
+        energy = alf.read(names[1], kinds="f")
+        if not len(energy):
+            continue
+        if len(time_s) < len(energy):
+            notes.append(f"motion energy of the {camera} camera left out: {len(energy)} frames, {len(time_s)} times")
+            continue
+        time_s = time_s[len(time_s) - len(energy) :]
+        if not np.isfinite(time_s).all() or (np.diff(time_s) < 0).any():
+            notes.append(f"motion energy of the {camera} camera left out: its times are not in order")
+            continue
+        series[f"motion_energy_{camera}"] = Series(time_s, energy, "a.u.")
+    return series, notes
 
 
 def wheel_velocity(

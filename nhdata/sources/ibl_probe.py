@@ -14,12 +14,15 @@ from nhdata.sources import SourceError
 from nhdata.sources._columns import UNKNOWN, add_columns, text_column
 from nhdata.sources._files import AGAIN
 from nhdata.sources._spikes import cluster_ids, select_spikes
-from nhdata.sources.alf import Collection
+from nhdata.sources.alf import Collection, revision_of
 from nhdata.sources.ibl_regions import MAPPINGS, region_columns
 
 RENAMED = {"firing_rate": "firing_rate_hz", "ks2_label": "ks_label"}
 TOGETHER = "download the probe's spikes.*, clusters.* and channels.* again, of one revision"
 NOT_RATED = "no row in clusters.metrics"
+SPIKES = ("spikes.times.npy", "spikes.clusters.npy")
+METRICS = ("clusters.metrics.pqt", "clusters.metrics.csv")
+EARLIEST_S = -60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Probe:
     units : dict of str to (n_units,) array
     last_s : float or None
         Last spike of any cluster; None where the probe has no spikes.
-    rule, dropped, revision, files
+    rule, dropped, revision, notes, files
         As in `nhdata.recording.Provenance`.
     """
 
@@ -46,11 +49,15 @@ class Probe:
     rule: str
     dropped: Counter[str]
     revision: str | None
+    notes: tuple[str, ...]
     files: set[Path]
 
 
-def read_probe(name: str, folder: Path) -> Probe:
+def read_probe(name: str, folder: Path, revision: str | None = None, drop_early: bool = False) -> Probe:
     """Read the spike sorting in one collection.
+
+    The session's clock is the behaviour's, and a probe may have been recording before it started. Spikes of
+    those first seconds have no place on it: they are an error, or, with `drop_early`, left out and noted.
 
     Parameters
     ----------
@@ -58,15 +65,30 @@ def read_probe(name: str, folder: Path) -> Probe:
         The probe's, e.g. ``probe00``.
     folder : Path
         The collection, e.g. ``.../alf/probe00/pykilosort``.
+    revision : str or None
+        Revision the spikes must be of. A file that was not revised then is taken as it was before.
+    drop_early : bool
+        Leave out spikes of up to a minute before 0 s.
 
     Raises
     ------
     SourceError
-        If a file is missing or damaged, or the files do not belong together.
+        If a file is missing or damaged, the files do not belong together, or no spikes are of `revision`.
     """
-    alf = Collection.open(folder)
+    alf = Collection.open(folder, revision)
+    if revision is not None and alf.revision(SPIKES) != revision:
+        raise _other_revisions(folder, revision)
     times = alf.read("spikes.times.npy", kinds="f")
     clusters = alf.read("spikes.clusters.npy", kinds="iu")
+    n_early = _n_early(times)
+    if n_early and not drop_early:
+        raise SourceError(
+            alf.path("spikes.times.npy"),
+            f"spike 0 is at {times[0]} s, {n_early} in all before 0 s of the session's clock",
+            "download it again, or leave those spikes out with --drop-early-spikes",
+        )
+    if n_early and len(times) == len(clusters):
+        times, clusters = times[n_early:], clusters[n_early:]
     metrics = _read_metrics(alf)
     n_clusters = _n_clusters(alf)
     table = np.unique(metrics["cluster_id"]) if n_clusters is None else np.arange(n_clusters)
@@ -79,7 +101,7 @@ def read_probe(name: str, folder: Path) -> Probe:
     good_ids = metrics["cluster_id"][order].astype(np.int64)
     if len(strangers := np.setdiff1d(metrics["cluster_id"], table)):
         problem = f"rates cluster {strangers[0]}, which clusters.* lack"
-        raise SourceError(alf.path("clusters.metrics.pqt"), problem, TOGETHER)
+        raise SourceError(alf.path(_metrics_name(alf)), problem, TOGETHER)
     rated = np.isin(table, metrics["cluster_id"])
     dropped = Counter({NOT_RATED: int((~rated).sum()), rule.replace("==", "!="): int(rated.sum()) - len(good_ids)})
 
@@ -98,16 +120,37 @@ def read_probe(name: str, folder: Path) -> Probe:
         last_s=float(times[-1]) if len(times) else None,
         rule=rule,
         dropped=+dropped,
-        revision=alf.revision(["spikes.times.npy", "spikes.clusters.npy"]),
+        revision=alf.revision(SPIKES),
+        notes=(f"{name}: {n_early} spikes before 0 s of the session's clock left out",) if n_early else (),
         files=alf.used,
     )
 
 
+def _other_revisions(folder: Path, revision: str) -> SourceError:
+    there = sorted({revision_of(path) or "none" for name in SPIKES for path in folder.glob(f"**/{name[:-3]}*npy")})
+    problem = f"has no spikes of revision {revision}, but of {', '.join(there) or 'none'}"
+    return SourceError(folder, problem, "name one that is there with --revision, or leave it out for the newest")
+
+
+def _n_early(times: NDArray[Any]) -> int:
+    """Spikes before 0 s, if they are in order and from `EARLIEST_S` on; else 0, and checking the times fails."""
+    early = times[: np.searchsorted(times, 0.0)]
+    if len(early) == 0 or not (early[0] >= EARLIEST_S and early[-1] < 0 and (early[1:] >= early[:-1]).all()):
+        return 0
+    return len(early)
+
+
+def _metrics_name(alf: Collection) -> str:
+    return next((name for name in METRICS if name in alf), METRICS[0])
+
+
 def _read_metrics(alf: Collection) -> dict[str, NDArray[Any]]:
-    path = alf.path("clusters.metrics.pqt")
-    if "clusters.metrics.pqt" not in alf:
+    name = _metrics_name(alf)
+    path = alf.path(name)
+    if name not in alf:
         raise SourceError(path, "no such file, so no unit can be told good", "download clusters.metrics too")
-    metrics = alf.read_table("clusters.metrics.pqt")
+    metrics = alf.read_table(name)
+    metrics.pop("", None)  # the row numbers that pandas writes without a name
     ids = metrics.get("cluster_id")
     if ids is None or ids.dtype.kind not in "iu":
         raise SourceError(path, "has no column of whole numbers 'cluster_id'", AGAIN)
@@ -120,7 +163,7 @@ def _good_rows(alf: Collection, metrics: dict[str, NDArray[Any]]) -> tuple[NDArr
     for column, passed in (("label", 1), ("bitwise_fail", 0)):
         if column in metrics:
             return metrics[column] == passed, f"{column} == {passed}"
-    path = alf.path("clusters.metrics.pqt")
+    path = alf.path(_metrics_name(alf))
     raise SourceError(path, "has neither 'label' nor 'bitwise_fail'", "download a newer revision of it")
 
 

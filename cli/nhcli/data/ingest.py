@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="ibl, allen --download: N sessions at most.")
 @click.option("--eids", type=click.Path(path_type=Path), metavar="FILE", help="ibl: only the sessions of this list.")
 @click.option("--revision", metavar="DATE", help="ibl: spike sorting of this revision instead of the newest.")
+@click.option(
+    "--drop-early-spikes", "drop_early", is_flag=True, help="ibl: leave out spikes before 0 s; else an error."
+)
 @click.option("--remote", is_flag=True, help="ibl: find sessions by the network, download them to PATH or ONE's cache.")
 @click.option("--search", multiple=True, metavar="KEY=VALUE", help="ibl --remote: by project, tag, subject, lab …")
 @click.option("--sessions", default=4, show_default=True, help="synthetic: sessions to simulate.")
@@ -71,6 +74,7 @@ def command(
     limit: int | None,
     eids: Path | None,
     revision: str | None,
+    drop_early: bool,
     remote: bool,
     search: tuple[str, ...],
     sessions: int,
@@ -119,7 +123,18 @@ def command(
             source,
             paths,
             options=SourceOptions(
-                sample_rate, sessions, units, seconds, seed, revision, remote, eids, limit, search, no_filter=no_filter
+                sample_rate_hz=sample_rate,
+                n_sessions=sessions,
+                n_units=units,
+                duration_s=seconds,
+                seed=seed,
+                revision=revision,
+                drop_early=drop_early,
+                remote=remote,
+                eids=eids,
+                limit=limit,
+                search=search,
+                no_filter=no_filter,
             ),
             existing=existing,  # type: ignore[arg-type]
             min_good_units=min_good_units,

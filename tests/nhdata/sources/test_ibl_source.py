@@ -224,8 +224,8 @@ SPOIL = {
     ),
     "negative": (
         "spikes.times.npy",
-        lambda path: rewrite(path, lambda t: np.r_[-90.0, t[1:]]),
-        "spike 0 is at -90.0",
+        lambda path: rewrite(path, lambda t: np.r_[-0.5, t[1:]]),
+        "spike 0 is at -0.5",
     ),
     "unsorted": (
         "spikes.times.npy",

@@ -1,0 +1,588 @@
+"""IBL over the network, against a stand-in for Alyx and the public bucket on this machine."""
+
+import hashlib
+import json
+import shutil
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from nhcatalog.errors import UserError
+from nhcli.data import cli
+from nhdata.recording import Recording
+from nhdata.sources import SessionRef, SourceError, SourceOptions, ibl_download, ibl_http
+from nhdata.sources.ibl import IblSource
+from nhdata.sources.ibl_alyx import OneSettings
+from nhdata.sources.ibl_download import RemoteFile
+from nhdata.sources.ibl_http import Http, NetworkError, PassingTrouble
+from nhdata.sources.ibl_remote import RECORD, Network
+
+EID, OTHER = "6713a4a7-faed-4df2-acab-ee4e63326f8d", "56956777-dca5-468c-87cb-78150432cc57"
+PID = "56f2a378-78d2-4132-b3c8-8c1ba82be598"
+TOKEN = "s3cr3t-t0k3n"
+NAME = "alab/Subjects/AB_001/2023-04-05/002"
+SPIKES = "probe00/pykilosort/spikes.times"
+TIMEOUT_S = 0.3
+
+
+class StandIn(ThreadingHTTPServer):
+    """Serves ``/s3/<key>``, ListObjectsV2 at ``/s3/`` in pages of 3, and ``/alyx/sessions`` in pages of 1."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.objects: dict[str, bytes] = {}
+        self.sessions: list[dict] = []
+        self.faults: list[tuple[str, str]] = []  # what comes next for addresses that hold a text
+        self.seen: list[tuple[str, dict[str, str]]] = []
+        self.multipart = False
+        self.stop = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def count(self, text: str) -> int:
+        return sum(text in path for path, _ in self.seen)
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: StandIn
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        path = unquote(self.path)
+        self.server.seen.append((path, dict(self.headers)))
+        fault = next((fault for fault in self.server.faults if fault[0] in path), None)
+        kind = ""
+        if fault is not None:
+            self.server.faults.remove(fault)
+            kind = fault[1]
+        if kind == "hang":
+            self.server.stop.wait(5)
+            self.close_connection = True
+            return
+        if kind.isdecimal():
+            return self.answer(b"trouble", int(kind))
+        parts = urlsplit(self.path)
+        query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+        route = unquote(parts.path)
+        if route == "/s3/":
+            body = self.listing(query)
+        elif route.startswith("/s3/"):
+            if route[4:] not in self.server.objects:
+                return self.answer(b"no such key", 404)
+            body = self.server.objects[route[4:]]
+        else:
+            if self.headers.get("Authorization") != f"Token {TOKEN}":
+                return self.answer(b"{}", 403)
+            found = self.rest(route.removeprefix("/alyx/"), query)
+            if found is None:
+                return self.answer(b"{}", 404)
+            body = json.dumps(found).encode()
+        if kind == "nonsense":
+            body = b"<html>welcome to the hotel wifi</html>" if "alyx" in route else b"{welcome"
+        if kind == "damage":
+            body = bytes(255 - byte for byte in body)
+        self.answer(body, 200, cut=kind == "cut")
+
+    def listing(self, query: dict[str, str]) -> bytes:
+        prefix, delimiter = query["prefix"], query.get("delimiter", "")
+        entries: dict[str, str] = {}
+        for key, content in sorted(self.server.objects.items()):
+            if not key.startswith(prefix):
+                continue
+            rest = key[len(prefix) :]
+            if delimiter and delimiter in rest:
+                folder = prefix + rest.partition(delimiter)[0] + delimiter
+                entries[folder] = f"<CommonPrefixes><Prefix>{escape(folder)}</Prefix></CommonPrefixes>"
+            else:
+                etag = hashlib.md5(content).hexdigest() + ("-2" if self.server.multipart else "")
+                entries[key] = (
+                    f"<Contents><Key>{escape(key)}</Key><ETag>&quot;{etag}&quot;</ETag>"
+                    f"<Size>{len(content)}</Size></Contents>"
+                )
+        start = int(query.get("continuation-token", "0"))
+        more = start + 3 < len(entries)
+        token = f"<NextContinuationToken>{start + 3}</NextContinuationToken>" if more else ""
+        return (
+            '<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+            f"<IsTruncated>{str(more).lower()}</IsTruncated>{token}{''.join([*entries.values()][start : start + 3])}"
+            "</ListBucketResult>"
+        ).encode()
+
+    def rest(self, route: str, query: dict[str, str]) -> object:
+        if route == "sessions":
+            start = int(query["offset"])
+            more = start + 1 < len(self.server.sessions)
+            return {
+                "count": len(self.server.sessions),
+                "next": "http://elsewhere.invalid/" if more else None,
+                "results": self.server.sessions[start : start + 1],
+            }
+        return next((one for one in self.server.sessions if one["id"] == route.rpartition("/")[2]), None)
+
+    def answer(self, body: bytes, status: int, *, cut: bool = False) -> None:
+        start = 0
+        if status == 200 and (wanted := self.headers.get("Range")):
+            status, start = 206, int(wanted.removeprefix("bytes=").rstrip("-"))
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) - start))
+        if status == 206:
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        self.end_headers()
+        self.wfile.write(body[start : start + (len(body) - start) // 2] if cut else body[start:])
+        self.close_connection = self.close_connection or cut
+
+
+@pytest.fixture
+def server() -> Iterator[StandIn]:
+    stand_in = StandIn()
+    thread = threading.Thread(target=stand_in.serve_forever, args=(0.01,))
+    thread.start()
+    yield stand_in
+    stand_in.stop.set()
+    stand_in.shutdown()
+    stand_in.server_close()
+    thread.join()
+
+
+@pytest.fixture(autouse=True)
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No settings of ONE and no token on this machine."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("NH_ALYX_TOKEN", "NH_ALYX_URL", "NH_IBL_S3_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def bucket(server: StandIn, alf_session: Path) -> StandIn:
+    """The session of `alf_session` in the bucket, beside files nobody asked for."""
+    rng = np.random.default_rng(3)
+    np.save(alf_session / "alf" / "licks.times.npy", np.arange(30.0))
+    np.save(alf_session / "alf" / "_ibl_leftCamera.times.npy", np.arange(3000) / 60)
+    np.save(alf_session / "alf" / "leftCamera.ROIMotionEnergy.npy", rng.random(3000, np.float32))
+    for file in sorted(path for path in alf_session.rglob("*") if path.is_file()):
+        put(server, f"{NAME}/{file.relative_to(alf_session).as_posix()}", file.read_bytes())
+    for name in ("raw_ephys_data/probe00/raw.ap.cbin", "alf/probe00/spikes.times.npy", "alf/_ibl_leftCamera.dlc.pqt"):
+        put(server, f"{NAME}/{name}", b"not asked for")
+    put(server, f"{NAME}/alf/probe00/pykilosort/spikes.samples.npy", b"not asked for")
+    put(server, "alab/Subjects/AB_000/2023-04-04/001/alf/_ibl_wheel.position.npy", b"no spikes")
+    return server
+
+
+def put(server: StandIn, name: str, content: bytes) -> None:
+    stem, _, extension = name.rpartition(".")
+    key = f"data/{stem}.{uuid.uuid5(uuid.NAMESPACE_URL, name)}.{extension}"
+    server.objects[key] = content
+
+
+def register(server: StandIn, eid: str, **changes: object) -> dict:
+    related = [
+        {"id": key.split(".")[-2], "hash": hashlib.md5(content).hexdigest()} for key, content in server.objects.items()
+    ]
+    record = {"id": eid, "lab": "alab", "subject": "AB_001", "start_time": "2023-04-05T12:00:00", "number": 2}
+    server.sessions.append(record | {"data_dataset_session_related": related} | changes)
+    return server.sessions[-1]
+
+
+def network(server: StandIn, **changes: object) -> Network:
+    http = Http(timeout_s=TIMEOUT_S, attempts=3, backoff_s=0.01)
+    return Network(**{"alyx_url": f"{server.url}/alyx", "s3_url": f"{server.url}/s3", "http": http} | changes)
+
+
+def freeze(folder: Path, *probes: str) -> Path:
+    rows = [f"{PID},{EID},{probe},2,2023-04-05,AB_001,alab" for probe in probes or ("probe00", "probe01")]
+    path = folder / "freeze.csv"
+    path.write_text("\n".join(["pid,eid,probe_name,session_number,date,subject,lab", *rows]))
+    return path
+
+
+def source(server: StandIn, **options: object) -> IblSource:
+    return IblSource(SourceOptions(remote=True, **options), network(server))  # type: ignore[arg-type]
+
+
+def download(server: StandIn, to: Path, **options: object) -> Recording:
+    one = source(server, **options)
+    (ref,) = one.iter_sessions([to])
+    return one.load(ref)
+
+
+def same(left: Recording, right: Recording) -> None:
+    np.testing.assert_array_equal(left.spikes.time, right.spikes.time)
+    np.testing.assert_array_equal(left.spikes.unit, right.spikes.unit)
+    for ours, theirs in ((left.units, right.units), *((left.intervals[k], right.intervals[k]) for k in left.intervals)):
+        assert ours.keys() == theirs.keys()
+        for name, values in ours.items():
+            np.testing.assert_array_equal(values, theirs[name])
+    assert left.series.keys() == right.series.keys()
+    for name, series in left.series.items():
+        np.testing.assert_array_equal(series.value, right.series[name].value)
+
+
+def read_local(path: Path) -> Recording:
+    local = IblSource(SourceOptions())
+    (ref,) = local.iter_sessions([path])
+    return local.load(ref)
+
+
+def test_a_list_needs_no_login_and_brings_what_the_reader_reads(
+    bucket: StandIn, alf_session: Path, tmp_path: Path
+) -> None:
+    recording = download(bucket, tmp_path / "cache2", eids=freeze(tmp_path))
+    expected = read_local(alf_session)
+    same(recording, expected)
+    assert set(recording.series) == {"wheel_position", "wheel_velocity", "motion_energy_left"}
+    assert recording.session_id == EID
+    assert recording.provenance.original_ids["probe01"] == PID
+    assert {file.name for file in recording.provenance.files} == {file.name for file in expected.provenance.files}
+    there = {path.name for path in (tmp_path / "cache2").rglob("*") if path.is_file()}
+    wanted = {Path(file.name).name for file in expected.provenance.files}
+    assert there == wanted | {RECORD}
+    assert bucket.count("/alyx/") == 0
+    assert not any("Authorization" in headers for _, headers in bucket.seen)
+    again = read_local(tmp_path / "cache2")  # without the list: the eid was noted
+    assert again.session_id == EID
+
+
+def test_one_insertion_of_two(bucket: StandIn, tmp_path: Path) -> None:
+    recording = download(bucket, tmp_path / "cache2", eids=freeze(tmp_path, "probe01"))
+    assert set(recording.units["probe"]) == {"probe01"}
+    assert not list((tmp_path / "cache2").rglob("probe00"))
+
+
+def test_revision(bucket: StandIn, alf_session: Path, tmp_path: Path) -> None:
+    for probe, shift_s, revision in (
+        ("probe00/pykilosort", 1.0, "2024-05-06"),
+        ("probe00/pykilosort", 9.0, "2025-01-01"),
+    ):
+        file = alf_session / "alf" / probe / "spikes.times.npy"
+        later = tmp_path / "later.npy"
+        np.save(later, np.load(file) + shift_s)
+        put(bucket, f"{NAME}/alf/{probe}/#{revision}#/spikes.times.npy", later.read_bytes())
+    listed = freeze(tmp_path, "probe00")
+    old = download(bucket, tmp_path / "cache2", eids=listed, revision="2024-05-06")
+    new = download(bucket, tmp_path / "cache2", eids=listed)
+    assert (old.provenance.revision, new.provenance.revision) == ("2024-05-06", "2025-01-01")
+    np.testing.assert_allclose(new.spikes.time - old.spikes.time, 8.0)
+
+
+@pytest.mark.parametrize(
+    ("where", "kind"),
+    [
+        *((SPIKES, kind) for kind in ("hang", "503", "429", "cut", "damage")),
+        *(("list-type", kind) for kind in ("hang", "500", "cut")),
+    ],
+)
+def test_trouble_that_passes(bucket: StandIn, alf_session: Path, tmp_path: Path, kind: str, where: str) -> None:
+    bucket.faults = [(where, kind)] * 2
+    recording = download(bucket, tmp_path / "cache2", eids=freeze(tmp_path))
+    assert bucket.faults == []
+    same(recording, read_local(alf_session))
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [
+        ("hang", f"said nothing for {TIMEOUT_S} s"),
+        ("503", "answered 503 Service Unavailable"),
+        ("cut", "of an answer"),
+        ("damage", "arrived damaged: its MD5 differs"),
+    ],
+)
+def test_trouble_that_stays_is_one_line_and_a_later_run_goes_on(
+    bucket: StandIn, alf_session: Path, tmp_path: Path, kind: str, problem: str
+) -> None:
+    bucket.faults = [(SPIKES, kind)] * 3
+    with pytest.raises(NetworkError) as caught:
+        download(bucket, tmp_path / "cache2", eids=freeze(tmp_path))
+    message = str(caught.value)
+    assert f"/s3/data/{NAME}/alf/{SPIKES}." in message
+    assert problem in message
+    assert "(3 attempts)" in message
+    assert "\n" not in message
+    assert not list((tmp_path / "cache2").rglob("spikes.times.npy"))
+    with pytest.raises(SourceError, match=r"its download was interrupted: \d+ of \d+ files are missing.*--remote"):
+        read_local(tmp_path / "cache2")
+
+    bucket.seen.clear()
+    same(download(bucket, tmp_path / "cache2", eids=freeze(tmp_path)), read_local(alf_session))
+    fetched = Counter(path for path, _ in bucket.seen if "list-type" not in path)
+    assert max(fetched.values()) == 1
+    bucket.seen.clear()
+    download(bucket, tmp_path / "cache2", eids=freeze(tmp_path))
+    assert bucket.count("/s3/data") == 0  # nothing is fetched twice
+
+
+def test_goes_on_from_the_byte_where_it_broke_off(bucket: StandIn, tmp_path: Path) -> None:
+    key = next(key for key in bucket.objects if SPIKES in key)
+    bucket.objects[key] = bucket.objects[key] + bytes(400_000)  # too long for one chunk; no longer a sound array
+    bucket.faults = [(SPIKES, "cut"), (SPIKES, "cut")]
+    with pytest.raises(SourceError, match="truncated or damaged"):
+        download(bucket, tmp_path / "cache2", eids=freeze(tmp_path))
+    starts = [int(headers.get("Range", "bytes=0-")[6:-1]) for path, headers in bucket.seen if SPIKES in path]
+    assert starts[0] == 0
+    assert 0 < starts[1] < starts[2] < len(bucket.objects[key])
+    (there,) = (tmp_path / "cache2").rglob("probe00/*/spikes.times.npy")
+    assert there.read_bytes() == bucket.objects[key]
+
+
+@pytest.mark.parametrize("multipart", [True, False])
+def test_a_file_that_differs_is_replaced(bucket: StandIn, alf_session: Path, tmp_path: Path, multipart: bool) -> None:
+    bucket.multipart = multipart
+    shutil.copytree(alf_session.parents[4], tmp_path / "cache2")
+    target = tmp_path / "cache2" / NAME / "alf" / "probe00" / "pykilosort" / "spikes.times.npy"
+    content = target.read_bytes()
+    target.write_bytes(content[:-8] if multipart else content[:-8] + bytes(8))
+    same(download(bucket, tmp_path / "cache2", eids=freeze(tmp_path)), read_local(alf_session))
+    assert bucket.count("/s3/data") == 1
+    assert target.read_bytes() == content
+
+
+def test_checksums_of_the_database_for_files_uploaded_in_parts(
+    bucket: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NH_ALYX_TOKEN", TOKEN)
+    bucket.multipart = True
+    record = register(bucket, EID)
+    bucket.faults = [(SPIKES, "damage")]
+    download(bucket, tmp_path / "cache2", eids=freeze(tmp_path))
+    assert bucket.count(SPIKES) == 2
+    for related in record["data_dataset_session_related"]:
+        related["hash"] = "0" * 32
+    with pytest.raises(NetworkError, match="MD5 differs"):
+        download(bucket, tmp_path / "cache3", eids=freeze(tmp_path))
+
+
+def test_search_is_paged_simple_and_by_token(
+    bucket: StandIn,
+    alf_session: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG")
+    monkeypatch.setenv("NH_ALYX_TOKEN", TOKEN)
+    register(bucket, OTHER, subject="AB_000", start_time="2023-04-04T09:00:00", number=1)  # has no spikes
+    register(bucket, EID)
+    bucket.faults = [("/alyx/sessions", "503"), ("/alyx/sessions", "hang")]
+    recording = download(bucket, tmp_path / "cache2", search=("tag=Brainwidemap", "lab=alab"))
+    same(recording, read_local(alf_session))
+    assert recording.session_id == EID
+    queries = [parse_qs(urlsplit(path).query) for path, _ in bucket.seen if path.startswith("/alyx/sessions?")]
+    assert {query["offset"][0] for query in queries} == {"0", "1"}
+    assert all(set(query) == {"tag", "lab", "limit", "offset"} for query in queries)
+    assert all("django" not in query for query in queries)
+    assert all(("Authorization" in headers) == ("/alyx/" in path) for path, headers in bucket.seen)
+    list(source(bucket).iter_sessions([tmp_path]))
+    assert bucket.count("project=ibl_neuropixel_brainwide_01&task_protocol=ephys&") == 2
+    assert not any(TOKEN in path for path, _ in bucket.seen)
+    assert TOKEN not in caplog.text
+
+
+def test_a_search_wants_a_login_and_a_filter_it_knows(
+    bucket: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"a search needs a login: .*NH_ALYX_TOKEN"):
+        list(source(bucket, search=("subject=AB_001",)).iter_sessions([tmp_path]))
+    monkeypatch.setenv("NH_ALYX_TOKEN", TOKEN)
+    for bad in ("django=subject__x,1", "subject", "subject="):
+        with pytest.raises(UserError, match=f"cannot search for '{bad}': write KEY=VALUE"):
+            list(source(bucket, search=(bad,)).iter_sessions([tmp_path]))
+    with pytest.raises(UserError, match="a search without --remote"):
+        IblSource(SourceOptions(search=("subject=x",)), network(bucket)).iter_sessions([tmp_path])
+    assert bucket.seen == []
+
+
+def test_a_wrong_token_is_refused_without_showing_it(
+    bucket: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NH_ALYX_TOKEN", "wr0ng")
+    with pytest.raises(NetworkError, match="answered 403 Forbidden: check the login") as caught:
+        list(source(bucket).iter_sessions([tmp_path]))
+    assert "wr0ng" not in str(caught.value) + repr(caught.value)
+    assert bucket.count("/alyx/") == 1  # a refusal does not pass
+
+
+def one_set_up(home: Path, url: str, cache: Path) -> None:
+    """What ``ONE.setup`` and a login leave in the home folder."""
+    folder = home / ".one"
+    folder.mkdir(parents=True)
+    (folder / ".caches").write_text(json.dumps({"CLIENT_MAP": {"there": str(cache)}, "DEFAULT": "there"}))
+    own = {"ALYX_URL": url, "ALYX_LOGIN": "me", "TOKEN": {"me": {"token": TOKEN}, "you": {"token": "another"}}}
+    (folder / ".there").write_text(json.dumps(own))
+
+
+def test_the_login_of_one_is_used_at_its_own_address_only(bucket: StandIn, tmp_path: Path) -> None:
+    one_set_up(tmp_path / "home", f"{bucket.url}/alyx/", tmp_path / "cache2")
+    register(bucket, EID)
+    assert Network(s3_url=f"{bucket.url}/s3").alyx_url == f"{bucket.url}/alyx"
+    one = source(bucket)
+    (ref,) = one.iter_sessions([])
+    assert ref == SessionRef(tmp_path / "cache2" / NAME, EID, remote=True)
+    assert network(bucket, alyx_url=bucket.url).alyx.token is None
+    assert TOKEN not in repr(OneSettings(token=TOKEN))
+
+
+def test_a_token_travels_encrypted_or_not_at_all(
+    bucket: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NH_ALYX_TOKEN", TOKEN)
+    far = network(bucket, alyx_url="http://alyx.invalid")
+    with pytest.raises(UserError, match="must not be sent unencrypted"):
+        list(IblSource(SourceOptions(remote=True), far).iter_sessions([tmp_path]))
+
+
+def test_bare_eids_are_looked_up_and_an_unknown_one_fails_alone(
+    bucket: StandIn, alf_session: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = tmp_path / "eids.txt"
+    listed.write_text(f"{OTHER}\n{EID}\n")
+    one = source(bucket, eids=listed)
+    with pytest.raises(UserError, match=f"has eids only, and where {OTHER} lies is known to logged-in users"):
+        list(one.iter_sessions([tmp_path / "cache2"]))
+    monkeypatch.setenv("NH_ALYX_TOKEN", TOKEN)
+    register(bucket, EID)
+    unknown, known = one.iter_sessions([tmp_path / "cache2"])
+    assert (unknown.session_id, known.session_id) == (None, EID)
+    with pytest.raises(NetworkError, match=f"/alyx/sessions/{OTHER}: answered 404"):
+        one.load(unknown)
+    same(one.load(known), read_local(alf_session))
+
+
+def test_a_listed_session_without_spikes_says_so(bucket: StandIn, tmp_path: Path) -> None:
+    listed = freeze(tmp_path)
+    listed.write_text(listed.read_text().replace("AB_001", "AB_009"))
+    with pytest.raises(SourceError, match=r"has no spikes.times of probe00, probe01 of this session"):
+        download(bucket, tmp_path / "cache2", eids=listed)
+
+
+def test_the_public_release_without_list_or_login(bucket: StandIn, alf_session: Path, tmp_path: Path) -> None:
+    put(bucket, "zlab/Subjects/Z/2023-04-05/001/alf/probe00/spikes.times.npy", b"not asked for")
+    recording = download(bucket, tmp_path / "cache2", limit=1)
+    same(recording, read_local(alf_session))
+    assert recording.session_id == read_local(alf_session).session_id  # its eid is not known
+    assert bucket.count("zlab") == 0
+
+
+@pytest.mark.parametrize("name", ["../spikes.times.npy", "../task_00/../licks.times.npy", "./_ibl_wheel.position.npy"])
+def test_names_that_lead_elsewhere_are_not_followed(bucket: StandIn, tmp_path: Path, name: str) -> None:
+    bucket.objects[f"data/{NAME}/alf/{name}"] = b"x"
+    bucket.objects[f"data/{NAME}/alf//spikes.clusters.npy"] = b"x"
+    recording = download(bucket, tmp_path / "cache2", eids=freeze(tmp_path))
+    record = json.loads((tmp_path / "cache2" / NAME / RECORD).read_text())
+    assert record["files"].keys() == {file.name.removeprefix("alf/") for file in recording.provenance.files}
+
+
+def test_a_list_without_end_is_no_list(bucket: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = "<a><IsTruncated>true</IsTruncated><NextContinuationToken>7</NextContinuationToken></a>"
+    monkeypatch.setattr(Handler, "listing", lambda self, query: page.encode())
+    with pytest.raises(NetworkError, match="something else than a list of 'data/'"):
+        list(source(bucket).iter_sessions([tmp_path]))
+    assert len(bucket.seen) == 2
+
+
+def test_an_endless_answer_is_cut_off(bucket: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ibl_http, "MAX_ANSWER_BYTES", 10)
+    with pytest.raises(NetworkError, match="answers with more than"):
+        list(source(bucket).iter_sessions([tmp_path]))
+
+
+def test_attempts_that_bring_much_do_not_count(server: StandIn, tmp_path: Path) -> None:
+    content = np.random.default_rng(0).bytes(8 << 20)
+    server.objects["big"] = content
+    file = RemoteFile(f"{server.url}/s3/big", len(content), hashlib.md5(content).hexdigest())
+    server.faults = [("big", "cut")] * 4  # half of the rest each time: 4, 2, 1 and 1/2 MiB
+    assert ibl_download.download(network(server).http, file, tmp_path / "a" / "big")
+    assert (tmp_path / "a" / "big").read_bytes() == content
+    assert not ibl_download.download(network(server).http, file, tmp_path / "a" / "big")
+
+
+def test_waits_grow_and_heed_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(ibl_http.time, "sleep", waits.append)
+    troubles = iter([0.0, 0.0, 7.0, 1e9, 0.0])
+
+    def attempt() -> None:
+        raise PassingTrouble("busy", next(troubles))
+
+    with pytest.raises(NetworkError, match=r"http://x: busy \(5 attempts\)"):
+        Http(attempts=5, backoff_s=0.5).patiently("http://x", attempt)
+    assert waits == [0.5, 1.0, 7.0, ibl_http.MAX_WAIT_S]
+
+
+@pytest.mark.parametrize("where", ["list-type", "/alyx/sessions"])
+def test_answers_that_are_something_else(
+    bucket: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setenv("NH_ALYX_TOKEN", TOKEN)
+    register(bucket, EID)
+    bucket.faults = [(where, "nonsense")]
+    with pytest.raises(NetworkError, match="answers something else than a "):
+        list(source(bucket).iter_sessions([tmp_path]))
+
+
+@pytest.mark.parametrize("change", [{"lab": "../.."}, {"number": None}, {"id": "1/../../"}, {"start_time": "now"}])
+def test_sessions_that_name_no_session(
+    bucket: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict
+) -> None:
+    monkeypatch.setenv("NH_ALYX_TOKEN", TOKEN)
+    register(bucket, EID, **change)
+    with pytest.raises(NetworkError, match="answers something else than a session"):
+        list(source(bucket).iter_sessions([tmp_path]))
+
+
+def test_without_a_path_ones_cache_is_read_first(bucket: StandIn, alf_session: Path, tmp_path: Path) -> None:
+    one_set_up(tmp_path / "home", "http://127.0.0.1:9", alf_session.parents[4])
+    (ref,) = IblSource(SourceOptions(), network(bucket)).iter_sessions([])
+    assert ref == SessionRef(alf_session, read_local(alf_session).session_id)
+    assert bucket.seen == []
+
+
+def test_without_a_path_or_cache_the_public_release(bucket: StandIn, alf_session: Path, tmp_path: Path) -> None:
+    one = IblSource(SourceOptions(limit=1), network(bucket))
+    (ref,) = one.iter_sessions([])
+    assert ref.remote
+    assert ref.path.is_relative_to(tmp_path / "home" / "Downloads" / "ONE")
+    same(one.load(ref), read_local(alf_session))
+    with pytest.raises(UserError, match=r"no path given .*: name a PATH with sessions, or --limit N or --eids FILE"):
+        list(IblSource(SourceOptions(), network(bucket)).iter_sessions([]))
+
+
+def test_offline_says_how_to_get_either(tmp_path: Path, server: StandIn) -> None:
+    nobody = network(server, s3_url="http://127.0.0.1:9")
+    with pytest.raises(UserError) as caught:
+        list(IblSource(SourceOptions(limit=1), nobody).iter_sessions([]))
+    assert "cannot be reached" in str(caught.value)
+    assert "go online for the public release" in caught.value.remedy
+    assert "name a PATH" in caught.value.remedy
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command(bucket: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NH_IBL_S3_URL", f"{bucket.url}/s3/")
+    words = ["ingest", "--source", "ibl", "--remote", "--eids", str(freeze(tmp_path)), str(tmp_path / "cache2")]
+    words += ["--store", str(tmp_path / "d.zarr"), "--min-good-units", "1", "--json"]
+    first = CliRunner().invoke(cli, words)
+    assert first.exit_code == 0, first.stderr
+    (one,) = json.loads(first.stdout)["ingested"]
+    assert (one["session_id"], one["n_units"]) == (EID, 7)
+    bucket.seen.clear()
+    second = CliRunner().invoke(cli, words)
+    assert json.loads(second.stdout)["skipped"][0]["reason"] == "already in the store"
+    assert bucket.seen == []
