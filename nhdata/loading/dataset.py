@@ -35,7 +35,7 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
     Give it to a DataLoader with ``batch_size=None``. The order is a function of (selection, seed, epoch); every
     window comes exactly once an epoch over any number of ranks and workers, and all ranks get the same number of
     batches. It may be pickled and used with ``fork`` or ``spawn``: files are opened by the process that
-    reads them.
+    reads them. Without workers, an iteration that was left early goes on where it was left; `set_epoch` begins anew.
 
     Parameters
     ----------

@@ -73,7 +73,7 @@ def sorted_ticks(spikes: Spikes, clock: Clock) -> tuple[NDArray[np.uint32], NDAr
     key <<= np.uint64(16)
     key |= spikes.unit.astype(np.uint64)
     if not bool(np.all(key[1:] >= key[:-1])):
-        key.sort()
+        key.sort(kind="stable")  # merges runs: recordings are nearly in order, or a few probes one after another
     unit = (key & np.uint64(0xFFFF)).astype(np.uint16)
     key >>= np.uint64(16)
     return key.astype(np.uint32), unit

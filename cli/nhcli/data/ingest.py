@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 @click.command("ingest", cls=Command)
-@click.option("--source", required=True, metavar="NAME", help="Format of the recordings, e.g. ibl, allen, nwb or phy.")
+@click.option(
+    "--source", required=True, metavar="NAME", help="ibl, ibl-compact, allen, nwb, phy, brainset or synthetic."
+)
 @click.argument("paths", nargs=-1, type=click.Path())
 @options.store
 @click.option(

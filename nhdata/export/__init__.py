@@ -1,0 +1,1 @@
+"""Sessions of a store as files that other programs read."""
