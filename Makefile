@@ -51,7 +51,7 @@ imports: install
 check: lint types imports test
 
 bench: install
-	cd benchmarks && ../$(BIN)/asv run --quick --show-stderr --environment existing:../$(BIN)/python
+	cd benchmarks && ../$(BIN)/asv machine --yes && ../$(BIN)/asv run --quick --python=same --show-stderr
 
 clean:
 	rm -rf $(VENV) $(DEMO)

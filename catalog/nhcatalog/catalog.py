@@ -194,7 +194,7 @@ class Snapshot:
                     state = "cut short or changed" if fragment.path in sizes else "missing"
                     raise CatalogError(
                         f"{file}: {state}, though the log names it for session {session_id}",
-                        "run 'nhdata catalog rebuild', or ingest the session again",
+                        "restore the file from a copy, or ingest the session again with --existing overwrite",
                     )
                 files.setdefault(table, []).append(file)
         return files

@@ -130,7 +130,7 @@ def replay(commits: Sequence[Commit]) -> dict[str, Entry]:
     for position, commit in enumerate(commits, start=1):
         if (commit.kind == "add") == (commit.session_id in entries):
             problem = f"{file_name(position)}: cannot {commit.kind} session {commit.session_id} at this point"
-            raise CatalogError(problem, "run 'nhdata catalog rebuild'")
+            raise CatalogError(problem, "restore the log from a copy, or ingest into a new store")
         if commit.kind == "remove":
             del entries[commit.session_id]
         else:
@@ -199,5 +199,5 @@ class Log:
             problem = f"not a readable log entry ({error!r})"
         raise CatalogError(
             f"{self._files.locate(name)}: {problem}",
-            "restore the file from a copy, or run 'nhdata catalog rebuild'",
+            "restore the file from a copy, or ingest into a new store",
         )

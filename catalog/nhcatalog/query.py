@@ -63,7 +63,7 @@ def run_select(
         except duckdb.OutOfMemoryException as error:
             raise QueryError(one_line(error), f"ask for fewer rows or columns (the limit is {MEMORY_LIMIT})") from None
         except duckdb.Error as error:
-            raise QueryError(one_line(error), "'nhdata schema' lists every table and column") from None
+            raise QueryError(one_line(error), "'describe units' lists a table's columns, 'show tables' the tables") from None
 
 
 def _create_tables(

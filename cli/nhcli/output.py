@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -57,9 +57,14 @@ def write_rows(table: pa.Table, form: str, out: str | None) -> None:
         sys.stdout.buffer.flush()
     else:
         temporary = f"{out}.{os.getpid()}.part"
-        with open(temporary, "wb") as file:
-            file.write(data)
-        os.replace(temporary, out)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+            os.replace(temporary, out)
+        except OSError as error:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise UserError(f"cannot write {out} ({error.strerror})", "name a file in a folder you may write") from None
 
 
 def _parquet(table: pa.Table) -> bytes:

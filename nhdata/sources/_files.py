@@ -92,9 +92,10 @@ def sha256(path: Path) -> str:
 def safe_id(text: str, max_chars: int = 100) -> str:
     """`text` itself where it is safe as a folder name, else a slug of it and 8 hex digits of its SHA-256.
 
-    Safe means letters, digits, ``.``, ``_`` and ``-`` only, no leading dot, at most `max_chars` characters.
+    Safe means letters, digits, ``.``, ``_`` and ``-`` only, no leading dot or dash, at most `max_chars` characters,
+    and not the name of Zarr's own file.
     """
-    if len(text) <= max_chars and re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", text):
+    if len(text) <= max_chars and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", text) and text != "zarr.json":
         return text
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-")[: max_chars - 9] or "session"
     return f"{slug}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:8]}"

@@ -212,8 +212,8 @@ def _spikes(
     coupling: NDArray[np.float64],
     refractory_steps: NDArray[np.int64],
     rate: NDArray[np.float32],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw spikes step by step; the mean true rate of each 20 ms is added to `rate`.
+) -> NDArray[np.int64]:
+    """Draw (2, n) step and unit of each spike, step by step; the mean true rate of each 20 ms is added to `rate`.
 
     A unit that fires with chance p a step and is then silent for d steps fires p / (1 + p d) times a step.
     """
@@ -245,4 +245,7 @@ def _spikes(
         for s in range(first, len(steps)):
             for u in range(n_units):
                 push[u] += coupling[u, units[s]]
-    return np.array(steps), np.array(units)
+    spikes = np.empty((2, len(steps)), np.int64)  # one array: Ctrl-C as Numba hands over a tuple of them is a crash
+    for s in range(len(steps)):
+        spikes[0, s], spikes[1, s] = steps[s], units[s]
+    return spikes

@@ -1,0 +1,70 @@
+"""What the benchmarks run on: one session of 302 units, with as many spikes as ``NH_BENCH_SPIKES`` says.
+
+By default a million spikes, three minutes; 31,170,000 are a recording of an hour and a half.
+"""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from nhcatalog.catalog import Catalog
+from nhdata.features.bins import binned_counts
+from nhdata.features.reference import reference_features
+from nhdata.recording import Provenance, Recording, Spikes
+from nhdata.store.encode import encode
+from nhdata.store.rows import catalog_rows
+from nhdata.store.session import Session
+from nhdata.store.write import create_store, publish, staged, write_session
+
+N_SPIKES = int(os.environ.get("NH_BENCH_SPIKES", "1_000_000"))
+N_UNITS = 302
+RATE_HZ = 5791.0
+SAMPLE_RATE_HZ = 30000.0
+REGIONS = ("CA1", "CA3", "DG", "VISp", "LP")
+
+
+@lru_cache(maxsize=1)
+def recording(n_spikes: int = N_SPIKES, n_units: int = N_UNITS, seed: int = 0) -> Recording:
+    """Poisson units with log-normal rates, `RATE_HZ` all together, sorted by time."""
+    rng = np.random.default_rng(seed)
+    duration_s = n_spikes / RATE_HZ
+    share = rng.lognormal(0.0, 0.5, n_units)
+    return Recording(
+        source="bench",
+        session_id=f"bench-{seed:04d}",
+        spikes=Spikes(
+            np.sort(rng.integers(0, int(duration_s * SAMPLE_RATE_HZ), n_spikes)),
+            rng.choice(n_units, n_spikes, p=share / share.sum()),
+            SAMPLE_RATE_HZ,
+        ),
+        units={
+            "cluster_id": np.arange(n_units),
+            "probe": np.full(n_units, "probe00", dtype=object),
+            "region": np.array(REGIONS, dtype=object)[rng.integers(0, len(REGIONS), n_units)],
+            "quality": np.where(rng.random(n_units) < 0.5, "good", "mua").astype(object),
+            "depth_um": rng.uniform(0, 3840, n_units),
+        },
+        stop_s=duration_s,
+        provenance=Provenance(files=(), original_ids={}, rule="every simulated unit", dropped={}),
+    )
+
+
+def compile_kernels() -> None:
+    """Have Numba load or compile what a benchmark will call, so that ``--quick`` does not time that."""
+    tick, unit = np.arange(3, dtype=np.uint32), np.zeros(3, np.uint16)
+    reference_features(tick, unit, n_units=1, start_tick=0, stop_tick=3000, tick_hz=30000.0)
+    binned_counts(tick, unit, n_units=1, first_bin=0, n_bins=1, bin_s=0.02, tick_hz=30000.0)
+
+
+def add(root: Path, session: Recording) -> None:
+    """Write a session to the store at `root`, which is made if it is not there."""
+    create_store(root)
+    with staged(root) as folder:
+        encoded = encode(session)
+        write_session(folder, encoded)
+        attributes = encoded.attributes
+        row, tables = catalog_rows(Session(folder))
+        path = publish(root, folder, attributes)
+    Catalog(root / "catalog").add(row, tables, path=path, content_hash=attributes["content_hash"])

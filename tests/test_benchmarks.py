@@ -1,0 +1,63 @@
+"""Every benchmark runs once on little data, and peers that say what they found agree, so that none of them rots."""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent / "benchmarks"
+MODULES = sorted(path.stem for path in (ROOT / "benchmarks").glob("bench_*.py"))
+
+
+@pytest.fixture(scope="module")
+def load() -> Iterator[Callable[[str], Any]]:
+    """Import a module of benchmarks at a size of 20,000 spikes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NH_BENCH_SPIKES", "20000")
+        patch.syspath_prepend(str(ROOT))
+        yield lambda name: importlib.import_module(f"benchmarks.{name}")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "benchmarks"]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_benchmark_runs(
+    name: str, load: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = load(name)
+    benches = [
+        c for n, c in inspect.getmembers(module, inspect.isclass) if c.__module__ == module.__name__ and n[0] != "_"
+    ]
+    assert benches
+    for bench in benches:
+        methods = [n for n in dir(bench) if n.startswith(("time_", "track_", "peakmem_"))]
+        assert methods, f"{bench.__name__} measures nothing"
+        folder = tmp_path / bench.__name__
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        cached = (bench().setup_cache(),) if hasattr(bench, "setup_cache") else ()
+        said = []
+        for method in methods:
+            one = bench()
+            try:
+                one.setup(*cached)
+            except NotImplementedError:
+                continue  # a peer that is not installed
+            value = getattr(one, method)(*cached)
+            if hasattr(one, "teardown"):
+                one.teardown(*cached)
+            if method.startswith("track_"):
+                assert value > 0
+            elif value is not None:
+                said.append(value)
+        for a, b in pairwise(said):
+            if isinstance(a, list):
+                assert a == b
+            else:  # peers that count in float seconds move what lies on an edge
+                np.testing.assert_allclose(a, b, rtol=1e-3, atol=0.05)
