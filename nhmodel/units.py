@@ -34,6 +34,7 @@ def unit_table(known: WindowDataset, rows: Mapping[str, int] | None = None) -> U
     -------
     UnitTable
     """
+    mean = mean_counts(known)  # first: it says which session is too short
     features = np.concatenate(
         [
             Session(session.path).features(span[0], min(span[1], span[0] + WINDOW_S)).values[session.rows]
@@ -43,7 +44,7 @@ def unit_table(known: WindowDataset, rows: Mapping[str, int] | None = None) -> U
     row = [-1 if rows is None else rows.get(unit_id, -1) for unit_id in known.unit_ids]
     return UnitTable(
         torch.from_numpy(features),
-        torch.from_numpy(np.log(mean_counts(known))).float(),
+        torch.from_numpy(np.log(mean)).float(),
         torch.tensor(row, dtype=torch.int64),
     )
 

@@ -9,14 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nhcatalog.catalog import Catalog
 from nhdata.features.bins import binned_counts
 from nhdata.features.reference import reference_features
 from nhdata.recording import Provenance, Recording, Spikes
+from nhdata.store.commit import add_session
 from nhdata.store.encode import encode
-from nhdata.store.rows import catalog_rows
-from nhdata.store.session import Session
-from nhdata.store.write import create_store, publish, staged, write_session
 
 N_SPIKES = int(os.environ.get("NH_BENCH_SPIKES", "1_000_000"))
 N_UNITS = 302
@@ -60,11 +57,4 @@ def compile_kernels() -> None:
 
 def add(root: Path, session: Recording) -> None:
     """Write a session to the store at `root`, which is made if it is not there."""
-    create_store(root)
-    with staged(root) as folder:
-        encoded = encode(session)
-        write_session(folder, encoded)
-        attributes = encoded.attributes
-        row, tables = catalog_rows(Session(folder))
-        path = publish(root, folder, attributes)
-    Catalog(root / "catalog").add(row, tables, path=path, content_hash=attributes["content_hash"])
+    add_session(root, encode(session))

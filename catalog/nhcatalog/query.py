@@ -63,7 +63,8 @@ def run_select(
         except duckdb.OutOfMemoryException as error:
             raise QueryError(one_line(error), f"ask for fewer rows or columns (the limit is {MEMORY_LIMIT})") from None
         except duckdb.Error as error:
-            raise QueryError(one_line(error), "'describe units' lists a table's columns, 'show tables' the tables") from None
+            remedy = "'show tables' lists the tables, 'describe units' the columns of one"
+            raise QueryError(one_line(error), remedy) from None
 
 
 def _create_tables(

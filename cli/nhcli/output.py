@@ -62,7 +62,7 @@ def write_rows(table: pa.Table, form: str, out: str | None) -> None:
                 file.write(data)
             os.replace(temporary, out)
         except OSError as error:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 os.unlink(temporary)
             raise UserError(f"cannot write {out} ({error.strerror})", "name a file in a folder you may write") from None
 

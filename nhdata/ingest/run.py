@@ -13,10 +13,9 @@ from nhcatalog.catalog import Catalog, SessionExists
 from nhcatalog.errors import UserError
 from nhdata.ingest.plan import Existing, Step, plan_ingest
 from nhdata.sources import SourceOptions, open_source
+from nhdata.store.commit import add_session
 from nhdata.store.encode import encode
-from nhdata.store.rows import catalog_rows
 from nhdata.store.session import Session
-from nhdata.store.write import create_store, publish, staged, write_session
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,18 +189,11 @@ def _ingest_one(job: Job, step: Step) -> Outcome:
         )
     encoded = encode(recording)
     done = Ingested(recording.session_id, recording.source, recording.n_units, encoded.attributes["n_spikes"])
-    catalog = Catalog(job.store / "catalog")
     if job.existing == "refresh":
-        entry = catalog.snapshot().entries.get(recording.session_id)
+        entry = Catalog(job.store / "catalog").snapshot().entries.get(recording.session_id)
         if entry is not None and encoded.same_as(Session(job.store / entry.path).attrs):
             return Skipped(str(step.ref.path), UNCHANGED)
     if job.dry_run:
         return done
-    create_store(job.store)
-    with staged(job.store) as folder:
-        write_session(folder, encoded)
-        row, tables = catalog_rows(Session(folder))
-        path = publish(job.store, folder, encoded.attributes)
-    again = job.existing in ("refresh", "overwrite")
-    catalog.add(row, tables, path=path, content_hash=encoded.attributes["content_hash"], replace=again)
+    add_session(job.store, encoded, replace=job.existing in ("refresh", "overwrite"))
     return done

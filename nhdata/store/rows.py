@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nhcatalog.schema import FEATURE_NAMES, TABLES, conform
+from nhcatalog.schema import FEATURE_NAMES, TABLES, Type, conform
 from nhdata.store.session import Session
 
 Rows = tuple[dict[str, Any], dict[str, pa.Table]]
@@ -64,9 +64,17 @@ def _column(values: NDArray[Any]) -> pa.Array:
     return pa.array(values, from_pandas=True)
 
 
+def _fits(values: NDArray[Any], kind: Type) -> bool:
+    """Whether a source's column is what the catalog means by its name; else it is one of the further ``metrics``."""
+    if values.dtype.kind in "OU":
+        return kind == "VARCHAR"
+    whole = values.dtype.kind != "f" or bool(np.all(values[np.isfinite(values)] % 1 == 0))
+    return kind != "BIGINT" or whole
+
+
 def _units(session: Session, units: dict[str, NDArray[Any]], unit_ids: list[str]) -> pa.Table:
     n = session.n_units
-    known = {c.name for c in TABLES["units"].columns}
+    known = {c.name for c in TABLES["units"].columns if c.name not in units or _fits(units[c.name], c.type)}
     quality = units.get("quality", np.full(n, "unrated", dtype=object))
     columns = {
         "unit_id": pa.array(unit_ids, pa.string()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,12 +86,19 @@ def check_recording(recording: Recording) -> None:
     Raises
     ------
     UserError
-        If a table lacks a column it must have, the columns of a table or series differ in length, a spike names a
-        unit that is not there, a time is not a number or negative, or there are more than 65,534 units.
+        If a table lacks a column it must have, the columns of a table or series differ in length, two units have the
+        same probe and number, a spike names a unit that is not there, a time is not a number or negative, or there
+        are more than 65,534 units.
     """
     who, remedy = f"{recording.source} session {recording.session_id}", READERS_FAULT
     _check_table(who, "units", recording.units, "cluster_id", "probe")
     n_units = recording.n_units
+    names = Counter(zip(recording.units["probe"].tolist(), recording.units["cluster_id"].tolist(), strict=True))
+    if twice := [name for name, n in names.items() if n > 1]:
+        probe, number = twice[0]
+        raise UserError(
+            f"{who}: two units are both number {number} of probe {probe}", "number them apart at the source"
+        )
     for name, columns in recording.intervals.items():
         _check_table(who, name, columns, "start_s", "stop_s")
     for name, series in recording.series.items():

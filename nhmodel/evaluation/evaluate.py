@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -167,6 +168,8 @@ def evaluate(
     """
     if split not in ("train", "valid", "test"):
         raise UserError(f"unknown split '{split}'", "choose train, valid or test")
+    if not 0 < reference_s < math.inf:
+        raise UserError(f"a reference of {reference_s} s", "give a positive number of seconds, e.g. 60")
     names = list(BASELINES) if baselines is None else list(baselines)
     for name in names:
         if name not in BASELINES:

@@ -88,3 +88,18 @@ def test_features_stored_and_of_a_window(nhdata_run, small_store) -> None:
     window = ("--window", 0, 60, "--store", small_store, "--json")
     assert json.loads(nhdata_run("features", *window).stdout)["rows"] == stored
     assert nhdata_run("features", "--window", 50, 70, "--store", small_store).exit_code == 1
+
+
+def test_a_file_that_cannot_be_written_is_named_and_nothing_is_left(nhdata_run, small_store, tmp_path) -> None:
+    (tmp_path / "folder").mkdir()
+    for out in ("folder", "missing/x.csv"):
+        result = nhdata_run("sql", "select 1", "--store", small_store, "--out", tmp_path / out)
+        assert result.exit_code == 1
+        assert result.stderr.startswith(f"error: cannot write {tmp_path / out} (")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_remedies_name_commands_that_there_are(nhdata_run, small_store) -> None:
+    assert "'describe units'" in nhdata_run("sql", "select nothing from units", "--store", small_store).stderr
+    assert "rate_hz" in nhdata_run("sql", "describe units", "--store", small_store).stdout
+    assert "units" in nhdata_run("sql", "show tables", "--store", small_store).stdout

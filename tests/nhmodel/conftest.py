@@ -10,16 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from nhcatalog.catalog import Catalog
 from nhdata.ingest import ingest
 from nhdata.loading import WindowDataset
 from nhdata.recording import Recording
 from nhdata.sources import SourceOptions
 from nhdata.sources.synthetic import SyntheticSource
+from nhdata.store.commit import add_session
 from nhdata.store.encode import encode
-from nhdata.store.rows import catalog_rows
-from nhdata.store.session import Session
-from nhdata.store.write import create_store, publish, staged, write_session
 from nhmodel.config import Config, DataConfig, load_config
 from nhmodel.model import NeuroHorizon, UnitTable
 from nhmodel.training import train
@@ -79,15 +76,8 @@ def make_store(tmp_path: Path) -> Callable[[str, Sequence[Recording]], Path]:
 
     def make(name: str, recordings: Sequence[Recording]) -> Path:
         root = tmp_path / name
-        create_store(root)
         for recording in recordings:
-            with staged(root) as folder:
-                encoded = encode(recording)
-                write_session(folder, encoded)
-                attributes = encoded.attributes
-                row, tables = catalog_rows(Session(folder))
-                path = publish(root, folder, attributes)
-            Catalog(root / "catalog").add(row, tables, path=path, content_hash=attributes["content_hash"])
+            add_session(root, encode(recording))
         return root
 
     return make

@@ -236,6 +236,8 @@ def test_a_session_that_changed_since_training_is_refused(
     [
         ({"split": "all"}, "unknown split 'all': choose train, valid or test"),
         ({"baselines": ["magic"]}, "unknown baseline 'magic': choose from mean, "),
+        ({"reference_s": float("nan")}, "a reference of nan s: give a positive number"),
+        ({"reference_s": -5.0}, r"a reference of -5\.0 s"),
         ({"weights": "worst"}, r"worst\.safetensors is not there"),
     ],
 )

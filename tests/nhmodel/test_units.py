@@ -111,3 +111,13 @@ def test_a_session_without_a_window_is_named(
         UserError, match=r"session short is too short: no window of 0\.5 \+ 0\.5 s fits its part 'train'"
     ):
         unit_table(open_windows(path, "train"))
+
+
+def test_a_session_too_short_for_a_window_is_named(
+    recordings: list[Recording], make_store: Callable[..., Path], open_windows: Windows
+) -> None:
+    first = replace(recordings[0].spikes, time=np.zeros(12, np.int64), unit=np.arange(12))
+    short = replace(recordings[0], spikes=first, stop_s=0.0, intervals={}, series={})
+    known = open_windows(make_store("mixed", [short, recordings[1]]), "train")
+    with pytest.raises(UserError, match=f"session {short.session_id} is too short"):
+        unit_table(known)

@@ -1,6 +1,9 @@
 """Trains of single units against a stable sort."""
 
+import signal
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -24,3 +27,21 @@ def test_a_session_without_spikes_has_empty_trains():
     train, start = by_unit(np.empty(0, np.uint32), np.empty(0, np.uint16), 3)
     assert train.size == 0
     assert start.tolist() == [0, 0, 0, 0]
+
+
+def test_an_interrupt_while_the_kernel_runs_is_an_interrupt():
+    """Numba hands over a tuple of arrays so that an exception that is due by then crashes the process."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    tick, unit = np.arange(8_000_000, dtype=np.uint32), np.zeros(8_000_000, np.uint16)
+    by_unit(tick[:9], unit[:9], 1)  # compiles
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1e-3)
+        with pytest.raises(KeyboardInterrupt):
+            by_unit(tick, unit, 1)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -244,10 +244,10 @@ def test_a_source_that_breaks_its_word_is_refused(root, tmp_path, monkeypatch, c
 def test_a_value_that_does_not_fit_the_catalog_leaves_the_store_as_it_was(root, tmp_path, monkeypatch, run, tree):
     run()
     before = tree(root)
-    recording = replace(GOOD, units={**GOOD.units, "snr": np.array(["high"] * 10)})
+    recording = replace(GOOD, date="yesterday")
     monkeypatch.setattr(run_module, "open_source", lambda name, options: OneRecording(recording))
     (failed,) = ingest(root, "lab", [tmp_path]).failed
-    assert "units.snr" in failed.error
+    assert "sessions.date" in failed.error
     assert tree(root) == before
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -15,6 +15,7 @@ from nhdata.sources import _spikes as spikes_module
 from nhdata.sources._columns import add_columns, safe_name, stack_columns
 from nhdata.sources._files import describe_files, read_npy, safe_id
 from nhdata.sources._spikes import check_spike_times, cluster_ids, select_spikes
+from nhdata.store.layout import check_name
 
 SAME_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
@@ -143,12 +144,15 @@ def test_a_fall_between_two_blocks_is_found(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @given(st.text(max_size=150))
+@example("-rf")
+@example("zarr.json")
 def test_safe_ids_are_folder_names(text: str) -> None:
     made = safe_id(text)
     assert 1 <= len(made) <= 100
-    assert made[0] != "."
+    assert check_name("session_id", made) == made
     assert set(made) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
     assert safe_id(made) == made
+    assert made != "zarr.json"
 
 
 def test_safe_ids_keep_apart_what_was_apart() -> None:

@@ -1,5 +1,6 @@
 """The simulation says what is true: rates that its spikes keep, and behaviour that fits together."""
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from nhcatalog.errors import UserError
 from nhdata.sources import SessionRef, SourceOptions, open_source
-from nhdata.sources.synthetic import MAX_RATE_HZ, SAMPLE_RATE_HZ, _draw_network
+from nhdata.sources.synthetic import MAX_RATE_HZ, SAMPLE_RATE_HZ, _draw_network, _spikes
 from nhdata.store.ticks import check_recording
 
 OPTIONS = SourceOptions(n_sessions=3, n_units=24, duration_s=240.0, seed=11)
@@ -149,3 +150,26 @@ def test_a_path_is_refused_and_a_reference_is_not_looked_up():
         next(source.iter_sessions([Path("x")]))
     ref = SessionRef(Path("sim-n24-t240-s11-000"), "sim-n24-t240-s11-000")
     assert source.load(ref).session_id == ref.session_id
+
+
+def test_an_interrupt_while_spikes_are_drawn_is_an_interrupt():
+    """Numba hands over a tuple of arrays so that an exception that is due by then crashes the process."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    def draw(n_steps):
+        network = _draw_network(np.random.default_rng(0), 20)
+        rate = np.zeros((n_steps, 20), np.float32)
+        latent = np.zeros((n_steps, network.loading.shape[1]))
+        _spikes(0, latent, network.log_rate_hz, network.loading, network.coupling, network.refractory_steps, rate)
+
+    draw(9)  # compiles
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            draw(300_000)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 import nhdata
-from nhcatalog.catalog import Catalog
 from nhdata.recording import Provenance, Recording, Series, SourceFile, Spikes
+from nhdata.store.commit import add_session
 from nhdata.store.encode import encode
-from nhdata.store.rows import catalog_rows
 from nhdata.store.session import Session
 from nhdata.store.store import Store
-from nhdata.store.write import create_store, publish, staged, write_session
+from nhdata.store.write import write_session
 
 N_UNITS = 5
 STOP_S = 12.34
@@ -61,15 +60,7 @@ def small_recording(**changes: Any) -> Recording:
 
 def put_recording(root: Path, recording: Recording, *, overwrite: bool = False) -> str:
     """Stage, publish and commit, as ingest does; returns the session's path in the store."""
-    create_store(root)
-    with staged(root) as folder:
-        encoded = encode(recording)
-        write_session(folder, encoded)
-        attributes = encoded.attributes
-        row, tables = catalog_rows(Session(folder))
-        path = publish(root, folder, attributes)
-    Catalog(root / "catalog").add(row, tables, path=path, content_hash=attributes["content_hash"], replace=overwrite)
-    return path
+    return add_session(root, encode(recording), replace=overwrite)
 
 
 @pytest.fixture

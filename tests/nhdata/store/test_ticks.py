@@ -99,6 +99,7 @@ def test_a_good_recording_passes(recording):
         ({"units": {"cluster_id": np.arange(5), "probe": np.arange(4)}}, "column probe has shape"),
         ({"units": {"cluster_id": np.arange(65_535), "probe": np.arange(65_535)}}, "at most 65534"),
         ({"units": {"cluster_id": np.arange(5)}}, "units has no column probe"),
+        ({"units": {"cluster_id": np.array([1, 2, 3, 2, 4]), "probe": np.full(5, "p")}}, "both number 2 of probe p"),
         ({"intervals": {"trials": {"start_s": np.arange(3.0)}}}, "trials has no column stop_s"),
         ({"intervals": {"trials": {"start_s": np.arange(3.0), "stop_s": np.ones((3, 2))}}}, "column stop_s has shape"),
         ({"series": {"wheel": Series(np.arange(3.0), np.arange(4.0), "rad")}}, "wheel has 3 times, 4 values"),
