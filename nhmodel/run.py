@@ -6,6 +6,7 @@ training stands; loads with ``weights_only=True``) and ``metrics.jsonl``. Every 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -43,6 +44,8 @@ class RunInfo:
         The units of training, in the order of the learned table.
     content_hash : dict
         Content hash of every session of training.
+    fingerprint : dict
+        What tells every session of training under another name; see `fingerprints`.
     windows_hash : dict
         Hash of the windows of each split.
     """
@@ -53,6 +56,7 @@ class RunInfo:
     selection_hash: str
     unit_ids: tuple[str, ...]
     content_hash: dict[str, str]
+    fingerprint: dict[str, str]
     windows_hash: dict[str, str]
 
     @classmethod
@@ -65,6 +69,7 @@ class RunInfo:
             selection_hash=train.selection.hash,
             unit_ids=train.unit_ids,
             content_hash={s: store.snapshot.entries[s].content_hash for s in train.session_ids},
+            fingerprint={s: mark for s, mark in fingerprints(store).items() if s in train.session_ids},
             windows_hash={name: windows.windows_hash for name, windows in splits.items()},
         )
 
@@ -94,10 +99,25 @@ class RunInfo:
             return cls(
                 config=Config.model_validate(values["config"]),
                 unit_ids=tuple(values["unit_ids"]),
-                **{k: values[k] for k in ("query", "position", "selection_hash", "content_hash", "windows_hash")},
+                **{
+                    k: values[k]
+                    for k in ("query", "position", "selection_hash", "content_hash", "fingerprint", "windows_hash")
+                },
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path} is damaged ({type(error).__name__})", "train again") from None
+
+
+def fingerprints(store: Store) -> dict[str, str]:
+    """A mark of every session that is the same whatever source, clock and names it was ingested under.
+
+    It hashes the sorted numbers of spikes of its units: a recording that comes as ALF and as Phy output, say, has
+    one mark, and what was trained on under one name is not taken for unseen under the other.
+    """
+    rows = store.sql(
+        "select session_id, list_sort(list(n_spikes))::varchar as counts from units group by 1"
+    ).to_pylist()
+    return {row["session_id"]: hashlib.sha256(row["counts"].encode()).hexdigest() for row in rows}
 
 
 def write_bytes(path: Path, data: bytes) -> None:

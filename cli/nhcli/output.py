@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 TABLE_ROWS = 200
 
 
-def print_json(value: dict[str, Any]) -> None:
-    """One object on one line; what is not a number becomes null."""
-    click.echo(json.dumps(_finite(value), default=str))
+def print_json(value: dict[str, Any], out: str | None = None) -> None:
+    """One object on one line, on stdout or into a file; what is not a number becomes null."""
+    _write((json.dumps(_finite(value), default=str) + "\n").encode(), out)
 
 
 def _finite(value: Any) -> Any:
@@ -52,6 +52,11 @@ def write_rows(table: pa.Table, form: str, out: str | None) -> None:
     else:
         text = {"table": _table, "csv": _csv, "json": _json}[form](table)
         data = text.encode()
+    _write(data, out)
+
+
+def _write(data: bytes, out: str | None) -> None:
+    """To stdout, or into a file that is replaced by one rename."""
     if out is None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()

@@ -16,6 +16,7 @@ from nhdata.sources import SourceOptions, open_source
 from nhdata.store.commit import add_session
 from nhdata.store.encode import encode
 from nhdata.store.session import Session
+from nhdata.store.write import check_place
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ def ingest(
     Raises
     ------
     UserError
-        If the source is unknown or a path holds no recording of its kind.
+        If the source is unknown, a path holds no recording of its kind, or something else is at `store`.
 
     Examples
     --------
@@ -132,6 +133,7 @@ def ingest(
     >>> report = ingest("data.zarr", "phy", ["sorted/"])  # doctest: +SKIP
     """
     root = Path(store)
+    check_place(root)
     job = Job(root, source, options or SourceOptions(), min_good_units, existing, dry_run)
     refs = list(open_source(source, job.options).iter_sessions([Path(p) for p in paths]))
     present = Catalog(root / "catalog").snapshot().entries
@@ -174,7 +176,7 @@ def carry_out(job: Job, step: Step) -> Outcome:
         text = str(error)
         return Failed(path, text if path in text else f"{path}: {text}")
     except OSError as error:
-        return Failed(path, f"{path}: {error}: check the disk and its permissions; nothing was changed")
+        return Failed(path, f"{path}: {error}: check the disk and its permissions; the session was not added")
     except Exception as error:  # one reader's fault must not cost the recordings after it
         logging.getLogger(__name__).debug("%s", path, exc_info=True)
         return Failed(path, f"{path}: {type(error).__name__}: {error}: a fault of the reader; please report it")

@@ -10,6 +10,9 @@ from nhdata.sources import SessionRef, SourceError, SourceOptions
 from nhdata.sources._files import describe_files, safe_id
 from nhdata.sources.nwb_file import find_files, open_nwb, read_date, read_identifier
 
+LONGEST_SILENCE_S = 600.0
+"""Intervals that end later than this after the last spike of any unit are not believed to end the recording."""
+
 
 class NwbSource:
     """NWB files, or folders that hold ``*.nwb`` at any depth; one file is one `Recording`.
@@ -43,6 +46,7 @@ class NwbSource:
             good = read_units(path, file)
             intervals = read_intervals(file)
             ends_s = [float(table["stop_s"].max()) for table in intervals.values() if len(table["stop_s"])]
+            ends_s = [end_s for end_s in ends_s if end_s <= good.last_s + LONGEST_SILENCE_S]
             return Recording(
                 source=self.name,
                 session_id=safe_id(identifier),

@@ -31,6 +31,7 @@ RATE_BIN_STEPS = 20
 N_LATENTS = 4
 COUPLING_TAU_S = 0.03
 MAX_RATE_HZ = 200.0
+MAX_DURATION_S = 86_400.0
 REGIONS = ("CA1", "CA3", "DG", "VISp", "LP")
 
 
@@ -67,10 +68,10 @@ class SyntheticSource:
         if paths:
             raise UserError(f"the synthetic source reads no path, but was given {paths[0]}", "leave the path out")
         o = self.options
-        if min(o.n_sessions, o.n_units) < 1 or not o.duration_s >= 1:
+        if min(o.n_sessions, o.n_units) < 1 or not 1 <= o.duration_s < MAX_DURATION_S or o.seed < 0:
             raise UserError(
-                f"cannot simulate {o.n_sessions} sessions of {o.n_units} units over {o.duration_s} s",
-                "ask for at least one session, one unit and one second",
+                f"cannot simulate {o.n_sessions} sessions of {o.n_units} units over {o.duration_s} s, seed {o.seed}",
+                "ask for at least one session, one unit, one second and seed 0, and for less than a day",
             )
         for number in range(o.n_sessions):
             session_id = f"sim-n{o.n_units}-t{o.duration_s:g}-s{o.seed}-{number:03d}"

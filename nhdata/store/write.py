@@ -38,8 +38,8 @@ from nhdata.store.layout import (
 from nhdata.store.ticks import Clock
 
 
-def create_store(root: Path) -> None:
-    """Make an empty store at `root`; a store that is there already is left as it is.
+def check_place(root: Path) -> bool:
+    """Whether a store is at `root`; looks, and writes nothing.
 
     Raises
     ------
@@ -50,12 +50,26 @@ def create_store(root: Path) -> None:
         found = zarr.open_group(root, mode="r").attrs.get("nhdata_store")
         if found != STORE_VERSION:
             raise UserError(f"{root} is not a store of version {STORE_VERSION} (found {found})", "name another path")
-        return
+        return True
+    if root.exists() and not root.is_dir():
+        raise UserError(f"{root} is a file", "name a new path for the store")
     ours = ("zarr.json", "sessions", "catalog")
     if root.exists() and any(p.name not in ours and not p.name.startswith(".") for p in root.iterdir()):
         raise UserError(f"{root} is a folder with other things in it", "name a new path for the store")
-    _create_group(root / "sessions")
-    _create_group(root, nhdata_store=STORE_VERSION)
+    return False
+
+
+def create_store(root: Path) -> None:
+    """Make an empty store at `root`; a store that is there already is left as it is.
+
+    Raises
+    ------
+    UserError
+        If something else is there.
+    """
+    if not check_place(root):
+        _create_group(root / "sessions")
+        _create_group(root, nhdata_store=STORE_VERSION)
 
 
 def _create_group(folder: Path, **attributes: Any) -> None:

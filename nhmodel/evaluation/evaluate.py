@@ -24,7 +24,7 @@ from nhmodel.bootstrap import bootstrap_delta, bootstrap_fp_bps
 from nhmodel.evaluation.collect import session_windows
 from nhmodel.metrics import ScoreSums, scores
 from nhmodel.model import NeuroHorizon, UnitTable
-from nhmodel.run import RunInfo, load
+from nhmodel.run import RunInfo, fingerprints, load
 from nhmodel.training.schedule import free_threads
 from nhmodel.units import rows_by_id, unit_table
 from nhmodel.windows import SessionWindows
@@ -145,7 +145,9 @@ def evaluate(
 
     Sessions that the run was trained on are scored on `split`; baselines and the null come from their training
     split. Sessions it never saw are scored from their first `reference_s` seconds on ("zero-shot"): that
-    reference alone gives the model its features, and the baselines and the null their fit.
+    reference alone gives the model its features, and the baselines and the null their fit (baselines are fitted to
+    its first three quarters and tuned on the last). Only ``test`` is a fair split: ``valid`` chose the weights and
+    tuned the baselines, ``train`` is what both learnt from.
 
     Parameters
     ----------
@@ -182,11 +184,17 @@ def evaluate(
     if not plan:
         raise UserError(f"{store_path} has no unit to score for {query!r}", "name another store, or other units")
     out = Evaluation(split, info.config.data.horizon_s, info.config.data.bin_s)
+    marks, trained = fingerprints(store), {mark: s for s, mark in info.fingerprint.items()}
     digest = hashlib.sha256()
     on_start(len(plan))
     for regime, selection in plan:
         (session_id,) = (session.session_id for session in selection.sessions)
         on_session(session_id)
+        if regime == "zero-shot" and marks[session_id] in trained:
+            out.skipped[session_id] = (
+                f"the same recording as {trained[marks[session_id]]}, which the run was trained on"
+            )
+            continue
         try:
             digest.update(_score_session(out, model, info, store, selection, regime, names, reference_s).encode())
         except NoWindows as error:
@@ -259,7 +267,8 @@ def _score_session(
     add("null", np.broadcast_to(null, truth.counts.shape))
     add("flat", np.broadcast_to(truth.counts.mean((0, 1)), truth.counts.shape))
     for name in baselines:
-        add(name, BASELINES[name]().fit(fit, tune).predict(truth))
+        tuned = name != "mean"  # which has nothing to tune, and is the null
+        add(name, BASELINES[name]().fit(fit if tuned else past, tune).predict(truth))
     out.examples += _examples(truth, forecast)[: N_EXAMPLES - len(out.examples)]
     return scored.windows_hash
 

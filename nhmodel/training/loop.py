@@ -143,6 +143,9 @@ def train(
         write_bytes(folder / "metrics.jsonl", b"")
 
     began = time.monotonic() - 60 * standing.minutes
+    if standing.valid_step == standing.step == 0:  # the null: what training must improve on to be kept
+        _validate(folder, standing, model, windows["valid"], units)
+        _save(folder, standing, model, optimizer, loader)
     try:
         while not _finished(standing, settings):
             for batch in loader:
@@ -215,7 +218,7 @@ def _validate(folder: Path, standing: Standing, model: NeuroHorizon, windows: Wi
     line = {
         "step": standing.step,
         "minutes": round(standing.minutes, 3),
-        "loss": standing.loss,
+        "loss": standing.loss if math.isfinite(standing.loss) else None,
         "valid_fp_bps": standing.valid_fp_bps,
     }
     with open(folder / "metrics.jsonl", "a") as log:

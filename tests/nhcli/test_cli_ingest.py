@@ -145,6 +145,11 @@ def test_another_folder_is_never_taken_for_a_store(nhdata_run, tmp_path) -> None
     result = nhdata_run("ingest", *PHY, tmp_path / "good", "--store", home)
     assert result.exit_code == 1
     assert [p.name for p in home.iterdir()] == ["thesis.doc"]
+    dry = nhdata_run("ingest", *PHY, tmp_path / "good", "--store", home, "--dry-run")
+    assert dry.exit_code == 1
+    on_a_file = nhdata_run("ingest", *PHY, tmp_path / "good", "--store", home / "thesis.doc")
+    assert (on_a_file.exit_code, on_a_file.stderr.count("\n")) == (1, 1)
+    assert "is a file" in on_a_file.stderr
 
 
 def test_two_copies_of_one_recording(nhdata_run, tmp_path) -> None:

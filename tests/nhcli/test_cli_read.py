@@ -103,3 +103,10 @@ def test_remedies_name_commands_that_there_are(nhdata_run, small_store) -> None:
     assert "'describe units'" in nhdata_run("sql", "select nothing from units", "--store", small_store).stderr
     assert "rate_hz" in nhdata_run("sql", "describe units", "--store", small_store).stdout
     assert "units" in nhdata_run("sql", "show tables", "--store", small_store).stdout
+
+
+def test_json_goes_into_a_file_if_asked(nhdata_run, small_store, answer, tmp_path) -> None:
+    out = tmp_path / "rows.json"
+    result = nhdata_run("sql", QUERY, "--store", small_store, "--json", "--out", out)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert json.loads(out.read_text())["rows"] == answer

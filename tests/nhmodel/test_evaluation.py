@@ -267,6 +267,22 @@ def test_a_session_too_short_to_score_is_left_out_and_named(
     assert "short" in skipped["reason"]
 
 
+def test_a_recording_of_training_under_another_name_is_not_unseen(
+    run: Path, recordings: list[Recording], make_store: Callable[..., Path]
+) -> None:
+    alias = replace(recordings[0], source="phy", session_id="alias")
+    value = evaluate(run, make_store("data.zarr", [recordings[1], alias]), baselines=["mean"]).to_json("r")
+    assert {row["regime"] for row in value["sessions"]} == {"seen"}
+    (skipped,) = value["skipped"]
+    assert skipped["session_id"] == "alias"
+    assert recordings[0].session_id in skipped["reason"]
+
+
+def test_the_mean_of_the_reference_is_the_null(run: Path, stranger: Recording, make_store: Callable[..., Path]) -> None:
+    result = evaluate(run, make_store("data.zarr", [stranger]), baselines=["mean"])
+    assert fp_bps(result, "zero-shot")["mean"] == 0.0
+
+
 def test_windows_of_a_session_are_its_batches_side_by_side(store: Path, open_windows: Windows) -> None:
     windows = open_windows(store, select="select unit_id from units where session_id like '%002'", batch_size=7)
     found, whole = session_windows(windows), windows.collate(windows.plan().windows)

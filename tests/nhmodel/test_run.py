@@ -24,6 +24,7 @@ def info(make_config: Callable[..., Config], units: UnitTable) -> RunInfo:
         selection_hash="ab",
         unit_ids=tuple(f"unit {k}" for k in range(len(units.row))),
         content_hash={"one": "cd"},
+        fingerprint={"one": "ef"},
         windows_hash={"train": "ef", "valid": "01"},
     )
 

@@ -58,8 +58,10 @@ def test_a_short_run_beats_the_mean_on_validation(run: Path, metrics: Metrics) -
 
 def test_every_validation_is_a_line_of_metrics(run: Path, metrics: Metrics) -> None:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [8, 16, 24, 30]
-    for line in lines:
+    assert [line["step"] for line in lines] == [0, 8, 16, 24, 30]
+    assert lines[0]["loss"] is None
+    assert lines[0]["valid_fp_bps"] == pytest.approx(0.0, abs=1e-6)  # untrained, the model is the null
+    for line in lines[1:]:
         assert set(line) == {"step", "minutes", "loss", "valid_fp_bps"}
         assert all(math.isfinite(value) for value in line.values())
 
@@ -143,7 +145,7 @@ def test_training_ends_when_validation_has_stopped_improving(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    falling = iter(scores)
+    falling = iter([-1.0, *scores])
     monkeypatch.setattr(loop, "validation_fp_bps", lambda *_: next(falling))
     config = make_config("train.max_steps=50", "train.validate_every=2", "train.patience=2")
     standing = train(store, config, tmp_path / "run")

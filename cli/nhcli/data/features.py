@@ -55,6 +55,6 @@ def command(
         parts.append(pa.table({"unit_id": unit_names(session_id, session.units()), **columns}))
     rows = pa.concat_tables(parts) if parts else pa.table({"unit_id": pa.array([], pa.string())})
     if as_json:
-        print_json({"schema": 1, "rows": rows.to_pylist()})
+        print_json({"schema": 1, "rows": rows.to_pylist()}, out)
     else:
         write_rows(rows, form, out)

@@ -23,6 +23,6 @@ def command(store: str, form: str, out: str | None, as_json: bool) -> None:
         "from sessions order by source, session_id"
     )
     if as_json:
-        print_json({"schema": 1, "sessions": rows.to_pylist()})
+        print_json({"schema": 1, "sessions": rows.to_pylist()}, out)
     else:
         write_rows(rows, form, out)

@@ -27,6 +27,6 @@ def command(query: str, store: str, form: str, out: str | None, as_json: bool) -
 
     rows = nhdata.open(store).sql(query)
     if as_json:
-        print_json({"schema": 1, "columns": rows.column_names, "rows": rows.to_pylist()})
+        print_json({"schema": 1, "columns": rows.column_names, "rows": rows.to_pylist()}, out)
     else:
         write_rows(rows, form, out)

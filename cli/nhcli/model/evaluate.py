@@ -13,6 +13,11 @@ from nhcli.output import print_json, progress_bar
 if TYPE_CHECKING:
     from nhmodel.evaluation.evaluate import Evaluation
 
+NOT_FAIR = {
+    "valid": "chose the weights and tuned the baselines: no fair test of either",
+    "train": "is what the model and the baselines learnt from: no test at all",
+}
+
 
 @click.command("evaluate", cls=Command)
 @click.option("--run", required=True, metavar="FOLDER", help="Folder of the run.")
@@ -40,7 +45,7 @@ def command(
     as_json: bool,
     progress: bool,
 ) -> None:
-    """Score a run on windows it was not trained on, beside the null and every baseline.
+    """Score a run beside the null and every baseline, by default on windows that nothing was fitted to.
 
     fp-bps: bits per spike gained over each unit's mean rate. Sessions the run never saw are scored as
     zero-shot, from their first reference seconds.
@@ -77,6 +82,8 @@ def command(
 def _print_table(result: Evaluation, value: dict[str, Any]) -> None:
     windows = f"{value['n_windows']} windows of {result.horizon_s} s in bins of {result.bin_s} s"
     click.echo(f"{value['run']}: {windows}, split {result.split}")
+    if result.split in NOT_FAIR:
+        click.echo(f"note: split {result.split} {NOT_FAIR[result.split]}", err=True)
     for session_id, reason in result.skipped.items():
         click.echo(f"skipped: {session_id}: {reason}", err=True)
     for regime, delta in zip(result.regimes, value["deltas_by_regime"], strict=True):

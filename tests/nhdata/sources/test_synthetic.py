@@ -137,10 +137,17 @@ def test_a_short_session_without_a_trial_is_still_one():
 
 
 @pytest.mark.parametrize(
-    "options", [SourceOptions(n_sessions=0), SourceOptions(n_units=0), SourceOptions(duration_s=0.5)]
+    "options",
+    [
+        SourceOptions(n_sessions=0),
+        SourceOptions(n_units=0),
+        SourceOptions(duration_s=0.5),
+        SourceOptions(duration_s=float("inf")),
+        SourceOptions(seed=-1),
+    ],
 )
 def test_nothing_cannot_be_simulated(options):
-    with pytest.raises(UserError, match="at least one session, one unit and one second"):
+    with pytest.raises(UserError, match="at least one session, one unit, one second and seed 0"):
         next(open_source("synthetic", options).iter_sessions([]))
 
 
