@@ -45,9 +45,9 @@ def write_report(evaluation: Evaluation, value: dict[str, Any], path: str | Path
 def _heading(value: dict[str, Any]) -> Div:
     return Div(
         text=f"<h1>{html.escape(value['run'])}</h1><p>{value['n_windows']} windows, split <b>{value['split']}</b>: "
-        f"{value['horizon_s']} s ahead in bins of {value['bin_s']} s. Scores are bits per spike gained "
-        "over the null, each unit's mean rate in its training split or reference. <i>flat</i> is an oracle: the best forecast that "
-        "never changes, fitted to the scored windows themselves.</p>",
+        f"{value['horizon_s']} s ahead in bins of {value['bin_s']} s. Scores are bits per spike gained over the "
+        "null, each unit's mean rate in its training split or reference. <i>flat</i> is an oracle: the best "
+        "forecast that never changes, fitted to the scored windows themselves.</p>",
         width=WIDTH,
     )
 
