@@ -19,8 +19,8 @@ from nhdata.export.brainset import instants, write_brainset
 from nhdata.export.temporaldata import RESERVED, free_name
 from nhdata.recording import Provenance, Recording, Series, Spikes
 from nhdata.sources import SourceOptions
-from nhdata.sources.brainset import BrainsetSource
-from nhdata.sources.phy import PhySource
+from nhdata.sources.brainset.source import BrainsetSource
+from nhdata.sources.phy.source import PhySource
 from nhdata.store.encode import encode
 from nhdata.store.session import Session
 from nhdata.store.write import write_session

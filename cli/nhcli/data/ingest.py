@@ -160,7 +160,7 @@ def command(
 
 def _download(folder: Path, limit: int | None, bar: Progress) -> tuple[str, ...]:
     """Allen sessions into a cache folder; their files."""
-    from nhdata.sources.allen_download import download
+    from nhdata.sources.allen.download import download
 
     task = bar.add_task("download", total=None, note="AllenSDK's environment")
 

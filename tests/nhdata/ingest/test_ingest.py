@@ -13,7 +13,7 @@ from nhdata.ingest import run as run_module
 from nhdata.ingest.plan import plan_ingest
 from nhdata.recording import Provenance, Recording, Spikes
 from nhdata.sources import SessionRef, SourceOptions
-from nhdata.sources.phy import PhySource
+from nhdata.sources.phy.source import PhySource
 
 
 def ids(report):

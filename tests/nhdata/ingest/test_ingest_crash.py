@@ -102,7 +102,7 @@ KILLED_WRITERS = """
 import os, random, signal, sys
 from pathlib import Path
 
-import nhdata.features.reference, nhdata.sources.phy, nhdata.store.session
+import nhdata.features.reference, nhdata.sources.phy.source, nhdata.store.session
 from nhdata.ingest import ingest
 
 EVENTS = {"open", "os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.listdir"}

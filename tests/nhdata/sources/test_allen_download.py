@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from nhcatalog.errors import UserError
 from nhcli.data import cli
 from nhdata.sources import open_source
-from nhdata.sources.allen_download import WORKER, download
+from nhdata.sources.allen.download import WORKER, download
 
 ALLENSDK = pytest.mark.skipif(
     shutil.which("uv") is None or os.environ.get("NH_TEST_ALLENSDK") != "1",

@@ -14,7 +14,7 @@ import nhdata
 from nhdata.ingest import ingest
 from nhdata.recording import Recording
 from nhdata.sources import SourceError, SourceOptions, open_source
-from nhdata.sources.allen_units import passes
+from nhdata.sources.allen.units import passes
 
 NAN = float("nan")
 CHANNELS = [

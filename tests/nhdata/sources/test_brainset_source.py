@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nhdata.recording import Recording
 from nhdata.sources import SourceError, SourceOptions
-from nhdata.sources.brainset import BrainsetSource
+from nhdata.sources.brainset.source import BrainsetSource
 from nhdata.store.ticks import check_recording
 
 RNG = np.random.default_rng(0)

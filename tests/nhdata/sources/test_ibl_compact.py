@@ -18,9 +18,10 @@ from numcodecs import Blosc
 
 from nhdata.ingest import ingest
 from nhdata.recording import Recording
-from nhdata.sources import SourceError, SourceOptions, _blosc
-from nhdata.sources._blosc import decode_blosc
-from nhdata.sources.ibl_compact import IblCompactSource
+from nhdata.sources import SourceError, SourceOptions
+from nhdata.sources.ibl import blosc
+from nhdata.sources.ibl.blosc import decode_blosc
+from nhdata.sources.ibl.compact import IblCompactSource
 
 EID, OTHER = "6713a4a7-faed-4df2-acab-ee4e63326f8d", "56956777-dca5-468c-87cb-78150432cc57"
 PIDS = ("56f2a378-78d2-4132-b3c8-8c1ba82be598", "47be9ae4-290f-46ab-b047-952bc3a1a509")
@@ -397,7 +398,7 @@ def test_a_damaged_buffer_is_an_error_or_the_right_length(data: st.DataObject, v
 def test_the_right_buffer_is_decoded_and_a_large_one_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     content, spec = packed(np.arange(1000, dtype=np.int64))
     np.testing.assert_array_equal(decode_blosc("here", content, spec), np.arange(1000))
-    monkeypatch.setattr(_blosc, "MAX_BYTES", 7999)
+    monkeypatch.setattr(blosc, "MAX_BYTES", 7999)
     with pytest.raises(SourceError, match="does not hold 1000 values of int64"):
         decode_blosc("here", content, spec)
     for bad in (

@@ -9,8 +9,8 @@ import pytest
 
 from nhdata.recording import Recording
 from nhdata.sources import SourceError, SourceOptions
-from nhdata.sources.ibl import IblSource
-from nhdata.sources.ibl_list import read_list, session_name
+from nhdata.sources.ibl.list import read_list, session_name
+from nhdata.sources.ibl.source import IblSource
 
 EID, PID = "6713a4a7-faed-4df2-acab-ee4e63326f8d", "56f2a378-78d2-4132-b3c8-8c1ba82be598"
 HEADER = ",pid,eid,probe_name,session_number,date,subject,lab\n"

@@ -19,12 +19,14 @@ from click.testing import CliRunner
 from nhcatalog.errors import UserError
 from nhcli.data import cli
 from nhdata.recording import Recording
-from nhdata.sources import SessionRef, SourceError, SourceOptions, ibl_download, ibl_http
-from nhdata.sources.ibl import IblSource
-from nhdata.sources.ibl_alyx import OneSettings
-from nhdata.sources.ibl_download import RemoteFile
-from nhdata.sources.ibl_http import Http, NetworkError, PassingTrouble
-from nhdata.sources.ibl_remote import RECORD, Network
+from nhdata.sources import SessionRef, SourceError, SourceOptions
+from nhdata.sources.ibl import download as ibl_download
+from nhdata.sources.ibl import http as ibl_http
+from nhdata.sources.ibl.alyx import OneSettings
+from nhdata.sources.ibl.download import RemoteFile
+from nhdata.sources.ibl.http import Http, NetworkError, PassingTrouble
+from nhdata.sources.ibl.remote import RECORD, Network
+from nhdata.sources.ibl.source import IblSource
 
 EID, OTHER = "6713a4a7-faed-4df2-acab-ee4e63326f8d", "56956777-dca5-468c-87cb-78150432cc57"
 PID = "56f2a378-78d2-4132-b3c8-8c1ba82be598"

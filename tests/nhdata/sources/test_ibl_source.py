@@ -11,9 +11,9 @@ from scipy import signal
 
 from nhdata.recording import Recording
 from nhdata.sources import SourceError, SourceOptions
-from nhdata.sources.ibl import IblSource
-from nhdata.sources.ibl_behaviour import wheel_velocity
-from nhdata.sources.ibl_regions import region_columns
+from nhdata.sources.ibl.behaviour import wheel_velocity
+from nhdata.sources.ibl.regions import region_columns
+from nhdata.sources.ibl.source import IblSource
 
 SOURCE = IblSource(SourceOptions())
 

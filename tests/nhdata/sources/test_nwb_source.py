@@ -10,7 +10,7 @@ from pynwb import NWBHDF5IO
 from nhdata.recording import Recording
 from nhdata.sources import SourceError, SourceOptions
 from nhdata.sources import _spikes as spikes_module
-from nhdata.sources.nwb import NwbSource
+from nhdata.sources.nwb.source import NwbSource
 
 SOURCE = NwbSource(SourceOptions())
 

@@ -8,7 +8,7 @@ import pytest
 
 from nhdata.recording import Recording
 from nhdata.sources import SourceError, SourceOptions
-from nhdata.sources.phy import PhySource
+from nhdata.sources.phy.source import PhySource
 
 
 def load_one(path: Path, sample_rate_hz: float | None = None) -> Recording:

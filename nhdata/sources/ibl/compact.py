@@ -31,15 +31,15 @@ from numpy.typing import NDArray
 
 from nhdata.recording import Columns, Provenance, Recording, Spikes
 from nhdata.sources import SessionRef, SourceError, SourceOptions
-from nhdata.sources._archive import open_archive
 from nhdata.sources._columns import UNKNOWN, add_columns, stack_columns, text_column
 from nhdata.sources._files import AGAIN, existing
-from nhdata.sources.alf_session import is_eid
-from nhdata.sources.ibl_behaviour import finite_spans
-from nhdata.sources.ibl_compact_shard import Shard, find_shards, read_rows, read_spikes
-from nhdata.sources.ibl_compact_wheel import read_compact_wheel
-from nhdata.sources.ibl_list import read_list
-from nhdata.sources.ibl_regions import MAPPINGS, region_columns
+from nhdata.sources.ibl.alf_session import is_eid
+from nhdata.sources.ibl.archive import open_archive
+from nhdata.sources.ibl.behaviour import finite_spans
+from nhdata.sources.ibl.compact_shard import Shard, find_shards, read_rows, read_spikes
+from nhdata.sources.ibl.compact_wheel import read_compact_wheel
+from nhdata.sources.ibl.list import read_list
+from nhdata.sources.ibl.regions import MAPPINGS, region_columns
 
 RULE = "label >= 1 and in the brain, as chosen for the archive"
 IDS = frozenset({"pid", "eid", "cluster_id", "subject", "date", "session_number", "lab", "probe_name", "spike_count"})

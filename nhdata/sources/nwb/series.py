@@ -10,7 +10,7 @@ import numpy as np
 from nhdata.recording import Series
 from nhdata.sources import SourceError
 from nhdata.sources._columns import safe_name
-from nhdata.sources.nwb_tables import as_text
+from nhdata.sources.nwb.tables import as_text
 
 MAX_COLUMNS = 8
 MAX_VALUES = 50_000_000

@@ -17,7 +17,7 @@ from nhdata.sources import SessionRef, SourceError, SourceOptions
 from nhdata.sources._columns import UNKNOWN, add_columns, text_column
 from nhdata.sources._files import AGAIN, describe_files, existing, read_npy, safe_id, sha256
 from nhdata.sources._spikes import cluster_ids, select_spikes
-from nhdata.sources.phy_tables import read_cluster_table, read_sample_rate
+from nhdata.sources.phy.tables import read_cluster_table, read_sample_rate
 
 RATINGS = (
     ("cluster_group.tsv", "group"),

@@ -51,8 +51,8 @@ class BrainsetSource:
                     yield SessionRef(file, _session_id_or_none(file))
 
     def load(self, ref: SessionRef) -> Recording:
-        from nhdata.sources.brainset_tables import read_contents
-        from nhdata.sources.brainset_units import read_spikes, read_units
+        from nhdata.sources.brainset.tables import read_contents
+        from nhdata.sources.brainset.units import read_spikes, read_units
 
         path = ref.path
         with _open(path) as file:
@@ -86,7 +86,7 @@ def _open(path: Path) -> Iterator[h5py.File]:
     """The open file, if temporaldata wrote it; whatever HDF5 stumbles over becomes a SourceError."""
     import h5py
 
-    from nhdata.sources.brainset_tables import is_kind
+    from nhdata.sources.brainset.tables import is_kind
 
     try:
         with h5py.File(path, "r") as file:
@@ -109,9 +109,9 @@ class _Names:
 
 def _read_names(path: Path, file: h5py.File) -> _Names:
     """Who and when, by the attributes of ``brainset``, ``subject``, ``session`` and ``device``."""
-    from nhdata.sources.brainset_tables import is_kind, members
-    from nhdata.sources.nwb_tables import as_text
-    from nhdata.sources.nwb_units import NOT_SAID
+    from nhdata.sources.brainset.tables import is_kind, members
+    from nhdata.sources.nwb.tables import as_text
+    from nhdata.sources.nwb.units import NOT_SAID
 
     groups = {name: member for name, member in members(file).items() if is_kind(member, "Data")}
 
@@ -147,7 +147,7 @@ def _iso_date(text: str | None) -> str | None:
 
 
 def _offset_s(path: Path, file: h5py.File) -> float:
-    from nhdata.sources.brainset_tables import read_number
+    from nhdata.sources.brainset.tables import read_number
 
     offset_s = read_number(file, "absolute_start", 0.0)
     if not 0 <= offset_s < np.inf:
@@ -158,7 +158,7 @@ def _offset_s(path: Path, file: h5py.File) -> float:
 
 def _domain_stop_s(file: h5py.File) -> float:
     """The last end of ``domain`` and ``spikes/domain``, as far as they say."""
-    from nhdata.sources.brainset_tables import is_kind, members, read_columns
+    from nhdata.sources.brainset.tables import is_kind, members, read_columns
 
     domains = [members(group).get("domain") for group in (file, file["spikes"])]
     ends_s = [read_columns(domain)[1].get("end", np.empty(0)) for domain in domains if is_kind(domain, "Interval")]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nhdata.sources import SourceError
 from nhdata.sources._columns import UNKNOWN, add_columns, text_column
 from nhdata.sources._spikes import blocks, check_spike_times
-from nhdata.sources.nwb_tables import ragged_bounds, read_column, read_columns
+from nhdata.sources.nwb.tables import ragged_bounds, read_column, read_columns
 
 RATINGS = ("quality", "unit_quality", "group", "KSLabel")
 """Columns that may hold a rating, in order of preference; after the first only if they use `RATING_WORDS`."""

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from nhdata.recording import SourceFile
 from nhdata.sources import SourceError
-from nhdata.sources._archive import Archive
-from nhdata.sources._blosc import decode_blosc
 from nhdata.sources._files import AGAIN, one_line
-from nhdata.sources.alf import plain_columns
-from nhdata.sources.ibl_probe import EARLIEST_S
+from nhdata.sources.ibl.alf import plain_columns
+from nhdata.sources.ibl.archive import Archive
+from nhdata.sources.ibl.blosc import decode_blosc
+from nhdata.sources.ibl.probe import EARLIEST_S
 
 SHARD = re.compile(r"(?:.*/)?spikes/([^/]+)/meta\.json")
 FORMATS = ("ibl_agent_spike_shard_v2", "ibl_ai_agent_spike_shard_v2")

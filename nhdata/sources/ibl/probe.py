@@ -14,8 +14,8 @@ from nhdata.sources import SourceError
 from nhdata.sources._columns import UNKNOWN, add_columns, text_column
 from nhdata.sources._files import AGAIN
 from nhdata.sources._spikes import cluster_ids, select_spikes
-from nhdata.sources.alf import Collection, revision_of
-from nhdata.sources.ibl_regions import MAPPINGS, region_columns
+from nhdata.sources.ibl.alf import Collection, revision_of
+from nhdata.sources.ibl.regions import MAPPINGS, region_columns
 
 RENAMED = {"firing_rate": "firing_rate_hz", "ks2_label": "ks_label"}
 TOGETHER = "download the probe's spikes.*, clusters.* and channels.* again, of one revision"

@@ -8,7 +8,7 @@ from pathlib import Path
 from nhdata.recording import Provenance, Recording, Spikes
 from nhdata.sources import SessionRef, SourceError, SourceOptions
 from nhdata.sources._files import describe_files, safe_id
-from nhdata.sources.nwb_file import find_files, open_nwb, read_date, read_identifier
+from nhdata.sources.nwb.file import find_files, open_nwb, read_date, read_identifier
 
 LONGEST_SILENCE_S = 600.0
 """Intervals that end later than this after the last spike of any unit are not believed to end the recording."""
@@ -36,9 +36,9 @@ class NwbSource:
             yield SessionRef(file, _session_id_or_none(file))
 
     def load(self, ref: SessionRef) -> Recording:
-        from nhdata.sources.nwb_series import read_series
-        from nhdata.sources.nwb_tables import as_text, read_intervals
-        from nhdata.sources.nwb_units import read_units
+        from nhdata.sources.nwb.series import read_series
+        from nhdata.sources.nwb.tables import as_text, read_intervals
+        from nhdata.sources.nwb.units import read_units
 
         path = ref.path
         with open_nwb(path) as file:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from nhdata.sources import SourceError
 from nhdata.sources._columns import add_columns
-from nhdata.sources.nwb_tables import read_column, read_columns
-from nhdata.sources.nwb_units import ELECTRODES, GoodUnits, known_names, read_spikes, spike_trains
+from nhdata.sources.nwb.tables import read_column, read_columns
+from nhdata.sources.nwb.units import ELECTRODES, GoodUnits, known_names, read_spikes, spike_trains
 
 MAX_ISI_VIOLATIONS = 0.5
 MAX_AMPLITUDE_CUTOFF = 0.1
@@ -44,7 +44,7 @@ def read_units(path: Path, file: h5py.File, registered: pd.DataFrame | None, *, 
     path : Path
     file : h5py.File
     registered : DataFrame or None
-        Channels of the cache, as `nhdata.sources.allen_tables.read_channels` gives them.
+        Channels of the cache, as `nhdata.sources.allen.tables.read_channels` gives them.
     keep_all : bool
         Keep every unit, with a column ``good`` that says which ones pass.
 

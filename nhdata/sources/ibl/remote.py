@@ -11,12 +11,12 @@ from typing import Any
 
 from nhcatalog.errors import UserError
 from nhdata.sources import SourceError
-from nhdata.sources.alf import dataset_name, newest_versions, probe_folders, revision_of
-from nhdata.sources.ibl_alyx import Alyx, one_settings
-from nhdata.sources.ibl_bucket import Bucket
-from nhdata.sources.ibl_download import RemoteFile, download
-from nhdata.sources.ibl_http import Http, NotFound
-from nhdata.sources.ibl_list import Listed, SessionList
+from nhdata.sources.ibl.alf import dataset_name, newest_versions, probe_folders, revision_of
+from nhdata.sources.ibl.alyx import Alyx, one_settings
+from nhdata.sources.ibl.bucket import Bucket
+from nhdata.sources.ibl.download import RemoteFile, download
+from nhdata.sources.ibl.http import Http, NotFound
+from nhdata.sources.ibl.list import Listed, SessionList
 
 ALYX_URL = "https://openalyx.internationalbrainlab.org"
 S3_URL = "https://ibl-brain-wide-map-public.s3.amazonaws.com"

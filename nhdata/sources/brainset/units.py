@@ -14,8 +14,8 @@ from nhdata.sources import SourceError
 from nhdata.sources._columns import add_columns, text_column
 from nhdata.sources._files import AGAIN
 from nhdata.sources._spikes import blocks, select_spikes
-from nhdata.sources.brainset_tables import check_size, fail, is_kind, members, read_columns
-from nhdata.sources.nwb_units import GOOD_WORDS, RATING_WORDS, REGIONS, known_names
+from nhdata.sources.brainset.tables import check_size, fail, is_kind, members, read_columns
+from nhdata.sources.nwb.units import GOOD_WORDS, RATING_WORDS, REGIONS, known_names
 
 RATINGS = ("quality", "unit_quality", "ks_label", "KSLabel", "group", "type")
 """Text columns that may rate units, in order of preference; one counts if it uses `RATING_WORDS`."""

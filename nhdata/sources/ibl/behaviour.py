@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nhdata.recording import Columns, Series
 from nhdata.sources import SourceError
 from nhdata.sources._columns import add_columns
-from nhdata.sources.alf import Collection
+from nhdata.sources.ibl.alf import Collection
 
 TRIAL_COLUMNS = (
     "choice",

@@ -14,7 +14,7 @@ from nhdata.recording import Columns, Series
 from nhdata.sources import SourceError
 from nhdata.sources._columns import add_columns, safe_name, text_column
 from nhdata.sources._files import AGAIN
-from nhdata.sources.nwb_tables import as_text
+from nhdata.sources.nwb.tables import as_text
 
 Members = dict[str, Any]
 

@@ -15,9 +15,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nhcatalog.errors import UserError
-from nhdata.sources.alf_session import is_eid
-from nhdata.sources.ibl_http import Http, NetworkError
-from nhdata.sources.ibl_list import Listed, session_name
+from nhdata.sources.ibl.alf_session import is_eid
+from nhdata.sources.ibl.http import Http, NetworkError
+from nhdata.sources.ibl.list import Listed, session_name
 
 FILTERS = ("project", "task_protocol", "tag", "subject", "lab")
 BRAIN_WIDE_MAP = ("project=ibl_neuropixel_brainwide_01", "task_protocol=ephys")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nhdata.sources import SourceError
 from nhdata.sources._files import existing
-from nhdata.sources.alf import probe_collections, read_table
+from nhdata.sources.ibl.alf import probe_collections, read_table
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "internationalbrainlab.org")
 

@@ -11,7 +11,7 @@ import numpy as np
 from nhdata.recording import Columns, Provenance, Recording, Series, Spikes
 from nhdata.sources import SessionRef, SourceError, SourceOptions
 from nhdata.sources._files import describe_files
-from nhdata.sources.nwb_file import find_files, open_nwb, read_date, read_identifier
+from nhdata.sources.nwb.file import find_files, open_nwb, read_date, read_identifier
 
 if TYPE_CHECKING:
     import h5py
@@ -23,7 +23,7 @@ class AllenSource:
     """A cache folder with ``session_<id>/session_<id>.nwb``, or session files themselves.
 
     Units are those of AllenSDK's ``EcephysSession.units`` for the same file (see
-    `nhdata.sources.allen_units.passes`) in the file's order; with the option `no_filter` every unit of the
+    `nhdata.sources.allen.units.passes`) in the file's order; with the option `no_filter` every unit of the
     file, with a column ``good`` that says which ones pass. A unit's id is ``cluster_id``, the sorter's own
     number ``sorter_cluster_id``. Where the cache has ``channels.csv``, regions and CCF coordinates come from
     it (−1000 there means not registered and becomes NaN), else regions from the file, and no coordinates:
@@ -45,8 +45,8 @@ class AllenSource:
             yield SessionRef(file, _session_id_or_none(file))
 
     def load(self, ref: SessionRef) -> Recording:
-        from nhdata.sources.allen_tables import cache_folder, read_channels, read_session_facts, table_files
-        from nhdata.sources.allen_units import read_units
+        from nhdata.sources.allen.tables import cache_folder, read_channels, read_session_facts, table_files
+        from nhdata.sources.allen.units import read_units
 
         path = ref.path
         folder = cache_folder(path)
@@ -94,7 +94,7 @@ def _session_id_or_none(path: Path) -> str | None:
 
 def _facts(file: h5py.File) -> dict[str, str]:
     """What the file says about the session and the animal."""
-    from nhdata.sources.nwb_tables import as_text
+    from nhdata.sources.nwb.tables import as_text
 
     facts = {"session_type": as_text(file.get("general/stimulus"))}
     facts |= {name: as_text(file.get(f"general/subject/{name}")) for name in ("subject_id", "genotype", "sex")}
@@ -104,7 +104,7 @@ def _facts(file: h5py.File) -> dict[str, str]:
 
 
 def _intervals(file: h5py.File) -> dict[str, Columns]:
-    from nhdata.sources.nwb_tables import is_interval_table, joined_text, read_interval_table, read_intervals
+    from nhdata.sources.nwb.tables import is_interval_table, joined_text, read_interval_table, read_intervals
 
     intervals = read_intervals(file)
     if is_interval_table(invalid := file.get("intervals/invalid_times")):
@@ -116,6 +116,6 @@ def _intervals(file: h5py.File) -> dict[str, Columns]:
 
 
 def _series(file: h5py.File) -> dict[str, Series]:
-    from nhdata.sources.nwb_series import read_series
+    from nhdata.sources.nwb.series import read_series
 
     return {name: series for name, series in read_series(file).items() if np.isfinite(series.value).any()}

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from nhdata.recording import Series, SourceFile
 from nhdata.sources import SourceError
-from nhdata.sources._archive import Archive, open_archive
-from nhdata.sources._blosc import decode_blosc
 from nhdata.sources._files import AGAIN
-from nhdata.sources.ibl_behaviour import wheel_velocity
+from nhdata.sources.ibl.archive import Archive, open_archive
+from nhdata.sources.ibl.behaviour import wheel_velocity
+from nhdata.sources.ibl.blosc import decode_blosc
 
 FORMAT = "ibl_ai_agent_behavior_session_shard_v2"
 MAX_ENTRY_BYTES = 1 << 28

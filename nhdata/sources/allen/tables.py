@@ -9,7 +9,7 @@ import pandas as pd
 
 from nhdata.sources import SourceError
 from nhdata.sources._files import one_line
-from nhdata.sources.allen_units import CCF
+from nhdata.sources.allen.units import CCF
 
 CHANNELS, SESSIONS = "channels.csv", "sessions.csv"
 FACTS = ("specimen_id", "session_type", "genotype", "sex", "age_in_days", "date_of_acquisition", "published_at")

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from nhdata.sources import SourceError
-from nhdata.sources.alf_session import SessionName, is_eid
+from nhdata.sources.ibl.alf_session import SessionName, is_eid
 
 NAME = ("lab", "subject", "date", "session_number")
 

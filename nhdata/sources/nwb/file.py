@@ -54,7 +54,7 @@ def open_nwb(path: Path) -> Iterator[h5py.File]:
 
 def read_identifier(path: Path, file: h5py.File) -> str:
     """The file's ``identifier``. Raises SourceError if it has none."""
-    from nhdata.sources.nwb_tables import as_text
+    from nhdata.sources.nwb.tables import as_text
 
     identifier = as_text(file.get("identifier"))
     if identifier is None:
@@ -64,7 +64,7 @@ def read_identifier(path: Path, file: h5py.File) -> str:
 
 def read_date(file: h5py.File) -> str | None:
     """Day on which the session started, as ISO 8601; None where the file does not say so."""
-    from nhdata.sources.nwb_tables import as_text
+    from nhdata.sources.nwb.tables import as_text
 
     try:
         return datetime.fromisoformat(as_text(file.get("session_start_time")) or "").date().isoformat()

@@ -1,0 +1,1 @@
+"""Allen Institute, Visual Coding Neuropixels."""

@@ -1,0 +1,1 @@
+"""POYO's brainsets: temporaldata HDF5."""

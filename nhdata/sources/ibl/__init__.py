@@ -1,0 +1,1 @@
+"""International Brain Laboratory: ALF folders, the public release, the compact archive."""

@@ -1,0 +1,1 @@
+"""Neurodata Without Borders, any file with a units table."""

@@ -1,0 +1,1 @@
+"""Kilosort output, curated in Phy or not."""
