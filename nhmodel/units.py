@@ -20,7 +20,9 @@ from nhmodel.model import UnitTable
 from nhmodel.null import smoothed_mean
 
 
-def unit_table(known: WindowDataset, rows: Mapping[str, int] | None = None) -> UnitTable:
+def unit_table(
+    known: WindowDataset, rows: Mapping[str, int] | None = None, mean: NDArray[np.float32] | None = None
+) -> UnitTable:
     """Features and means of all units of a data set.
 
     Parameters
@@ -29,12 +31,14 @@ def unit_table(known: WindowDataset, rows: Mapping[str, int] | None = None) -> U
         Unshuffled windows of the stretch that may be looked at (split ``train`` or ``reference``).
     rows : mapping of unit id to row, optional
         Rows of a learned table; units without one get -1.
+    mean : (U,) float32, optional
+        Their `mean_counts`, where they are known already.
 
     Returns
     -------
     UnitTable
     """
-    mean = mean_counts(known)  # first: it says which session is too short
+    mean = mean_counts(known) if mean is None else mean  # first: it says which session is too short
     features = np.concatenate(
         [
             Session(session.path).features(span[0], min(span[1], span[0] + WINDOW_S)).values[session.rows]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -116,6 +118,7 @@ def cut_ema(
                 out[m, c] += weight[k, m]
 
 
+@lru_cache(maxsize=256)
 def ema_weights(tau_s: tuple[float, ...], bin_s: float, n_bins: int) -> NDArray[np.float32]:
     """Weights of past bins that turn counts into moving averages of a rate.
 
@@ -125,6 +128,7 @@ def ema_weights(tau_s: tuple[float, ...], bin_s: float, n_bins: int) -> NDArray[
     Returns
     -------
     (n_bins, M) float32, in Hz per spike
+        Kept for the next window; not to be written to.
     """
     age = np.arange(n_bins, dtype=np.float64)[:, None] * bin_s
     weight = np.exp(-age / np.asarray(tau_s, np.float64)[None, :])

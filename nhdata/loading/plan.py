@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
 
-Split = Literal["train", "valid", "test", "all", "reference", "rest"]
 SPLIT_FRACTIONS: dict[str, tuple[Fraction, Fraction]] = {
     "train": (Fraction(0), Fraction(7, 10)),
     "valid": (Fraction(7, 10), Fraction(8, 10)),

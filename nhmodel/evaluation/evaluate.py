@@ -21,6 +21,7 @@ from nhdata.store.store import Store, open_store
 from nhmodel.baselines import BASELINES
 from nhmodel.baselines.protocol import null_expected
 from nhmodel.bootstrap import bootstrap_delta, bootstrap_fp_bps
+from nhmodel.data import open_windows
 from nhmodel.evaluation.collect import session_windows
 from nhmodel.metrics import ScoreSums, scores
 from nhmodel.model import NeuroHorizon, UnitTable
@@ -238,20 +239,15 @@ def _score_session(
     reference_s: float,
 ) -> str:
     """Add one session's sums of every model; returns the hash of its windows."""
-    data = info.config.data
 
     def windows(split: str) -> WindowDataset:
-        return WindowDataset(
-            store.path, select=selection, split=split, shuffle=False, reference_s=reference_s,
-            history_s=data.history_s, horizon_s=data.horizon_s, bin_s=data.bin_s, ema_tau_s=data.ema_tau_s,
-            batch_size=info.config.train.batch_size, memory_budget_mb=data.memory_budget_mb,
-        )  # fmt: skip
+        return open_windows(store.path, selection, info.config, split, reference_s=reference_s)
 
     known = windows("train" if regime == "seen" else "reference")
     scored = windows(out.split if regime == "seen" else "rest")
-    units = unit_table(known, rows_by_id(info.unit_ids) if regime == "seen" else None)
     past = session_windows(known)
     null = null_expected(past)
+    units = unit_table(known, rows_by_id(info.unit_ids) if regime == "seen" else None, mean=null)
     fit, tune = _last_quarter(past)
     if regime == "seen":
         with suppress(NoWindows):  # a short session is tuned on the end of its training split

@@ -18,6 +18,7 @@ from nhdata.loading import WindowDataset, make_loader
 from nhdata.loading.selection import select_units
 from nhdata.store.store import open_store
 from nhmodel.config import Config, TrainConfig
+from nhmodel.data import open_windows
 from nhmodel.likelihood import bits
 from nhmodel.model import NeuroHorizon, UnitTable
 from nhmodel.run import RunInfo, load_state, load_weights, save_state, save_weights, write_bytes
@@ -104,25 +105,10 @@ def train(
     store = open_store(store_path)
     selection = select_units(store, config.data.select)
     windows = {
-        split: WindowDataset(
-            store_path,
-            select=selection,
-            split=split,
-            history_s=config.data.history_s,
-            horizon_s=config.data.horizon_s,
-            bin_s=config.data.bin_s,
-            ema_tau_s=config.data.ema_tau_s,
-            batch_size=settings.batch_size,
-            seed=settings.seed,
-            memory_budget_mb=config.data.memory_budget_mb,
-            shuffle=shuffle,
-        )
-        for split, shuffle in (("train", True), ("valid", False))
+        split: open_windows(store_path, selection, config, split, shuffle=split == "train")
+        for split in ("train", "valid")
     }
-    known = WindowDataset(
-        store_path, select=selection, split="train", shuffle=False, history_s=config.data.history_s,
-        horizon_s=config.data.horizon_s, bin_s=config.data.bin_s, memory_budget_mb=config.data.memory_budget_mb,
-    )  # fmt: skip
+    known = open_windows(store_path, selection, config, "train", averages=False)
     units = unit_table(known, rows_by_id(selection.unit_ids))
     model = NeuroHorizon(config.model, config.data, len(selection.unit_ids))
     if model.identity.encoder is not None:
