@@ -189,14 +189,14 @@ class Snapshot:
         files: dict[str, list[str]] = {}
         for session_id, entry in self.entries.items():
             for table, fragment in entry.fragments.items():
-                file = self._files.locate(fragment.path)
                 if sizes.get(fragment.path) != fragment.n_bytes:
                     state = "cut short or changed" if fragment.path in sizes else "missing"
+                    file = self._files.locate(fragment.path)
                     raise CatalogError(
                         f"{file}: {state}, though the log names it for session {session_id}",
                         "restore the file from a copy, or ingest the session again with --existing overwrite",
                     )
-                files.setdefault(table, []).append(file)
+                files.setdefault(table, []).append(self._files.local(fragment.path))
         return files
 
 

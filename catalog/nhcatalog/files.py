@@ -27,7 +27,11 @@ class Files:
         self.root = Path(root).absolute()
 
     def locate(self, name: str) -> str:
-        """Where DuckDB and messages find the file."""
+        """Where the file is, for messages."""
+        return str(self.root / name)
+
+    def local(self, name: str) -> str:
+        """A path on this machine that holds the file's content, for DuckDB to read."""
         return str(self.root / name)
 
     def sizes(self, folder: str) -> dict[str, int]:
@@ -80,6 +84,10 @@ class Files:
         finally:
             temporary.unlink()
         _sync_folder(target.parent)
+
+    def delete(self, name: str) -> None:
+        """Remove a file; one that is gone already is no error."""
+        (self.root / name).unlink(missing_ok=True)
 
     def _write_temporary(self, name: str, content: bytes) -> Path:
         folder = (self.root / name).parent

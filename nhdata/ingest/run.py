@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from nhcatalog.catalog import Catalog, SessionExists
@@ -17,6 +16,7 @@ from nhdata.store.commit import add_session
 from nhdata.store.encode import encode
 from nhdata.store.session import Session
 from nhdata.store.write import check_place
+from nhdata.workers import Workers, run_tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,25 +140,10 @@ def ingest(
     steps = plan_ingest(refs, present, existing)
     on_start(len(steps))
     report = IngestReport()
-    for outcome in _outcomes(job, steps, jobs):
+    for outcome in run_tasks(partial(carry_out, job), steps, Workers(jobs)):
         report.add(outcome)
         on_outcome(outcome)
     return report
-
-
-def _outcomes(job: Job, steps: list[Step], jobs: int) -> Iterator[Outcome]:
-    if jobs == 1 or len(steps) < 2:
-        for step in steps:
-            yield carry_out(job, step)
-        return
-    with ProcessPoolExecutor(min(jobs, len(steps)), mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(carry_out, job, step) for step in steps]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def carry_out(job: Job, step: Step) -> Outcome:
