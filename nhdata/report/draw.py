@@ -1,0 +1,90 @@
+"""The look of every figure, in one place: dark text on white, thin grey axes, one accent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from bokeh.models import BasicTickFormatter, FixedTicker
+from bokeh.palettes import Blues256
+from bokeh.plotting import figure
+
+WIDTH = 1040
+INK, GREY, FAINT, ACCENT, WARM = "#1f2933", "#8a94a0", "#e4e8ec", "#2b5c8a", "#b5532a"
+FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
+COLORS = ("#2b5c8a", "#d08a2e", "#4f8f5b", "#a8493f", "#7a68a6", "#8c6d4f", "#c07aa8", "#6b7f8f", "#9aa23a", "#3fa0a8")
+PALE_TO_DARK = tuple(Blues256[::-1])
+DIVERGING = tuple(
+    f"#{r:02x}{g:02x}{b:02x}"
+    for r, g, b in (
+        np.array([43, 92, 138]) * (1 - t) + np.array([247, 247, 247]) * t
+        if half == 0
+        else np.array([247, 247, 247]) * (1 - t) + np.array([181, 83, 42]) * t
+        for half in (0, 1)
+        for t in np.linspace(0, 1, 64)
+    )
+    for r, g, b in [(int(r), int(g), int(b))]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One figure of a page with its heading and a caption in plain text; the page escapes both."""
+
+    title: str
+    caption: str
+    model: Any
+
+
+def plot(height: int = 260, width: int = WIDTH, **options: Any) -> Any:
+    """An empty figure in the common style; `options` go to ``bokeh.plotting.figure``."""
+    options.setdefault("tools", "xpan,xwheel_zoom,box_zoom,reset,save")
+    options.setdefault("toolbar_location", "above")
+    made: Any = figure(width=width, height=height, **options)
+    made.toolbar.logo = None
+    made.toolbar.autohide = True
+    made.outline_line_color = None
+    made.min_border_right = 16
+    for axis in made.axis:
+        axis.axis_line_color = GREY
+        axis.major_tick_line_color = GREY
+        axis.minor_tick_line_color = None
+        axis.major_label_text_color = INK
+        axis.axis_label_text_color = INK
+        axis.axis_label_text_font_style = "normal"
+        axis.axis_label_text_font = axis.major_label_text_font = FONT
+        axis.axis_label_text_font_size = "12px"
+        axis.major_label_text_font_size = "11px"
+        axis.axis_label_standoff = 8
+    made.title.text_color, made.title.text_font, made.title.text_font_size = INK, FONT, "11px"
+    made.title.text_font_style = "normal"
+    made.grid.grid_line_color = FAINT
+    made.xgrid.grid_line_color = None
+    return made
+
+
+def legend_right(made: Any) -> None:
+    """Move the legend out of the figure, in the common style."""
+    legend = made.legend[0]
+    legend.border_line_color = None
+    legend.label_text_color = INK
+    legend.label_text_font = FONT
+    legend.label_text_font_size = "11px"
+    legend.spacing = 2
+    legend.margin = 0
+    legend.padding = 4
+    made.add_layout(legend, "right")
+
+
+def plain_ticks(axis: Any, ticks: list[float] | None = None) -> None:
+    """Numbers as people write them; at `ticks` only, if given."""
+    axis.formatter = BasicTickFormatter(use_scientific=False)
+    if ticks is not None:
+        axis.ticker = FixedTicker(ticks=ticks)
+
+
+def short(name: str, length: int = 28) -> str:
+    """A name that fits beside an axis; math delimiters are taken apart, for Bokeh would typeset them."""
+    name = name.replace("$$", "$ $").replace("\\", "/")
+    return name if len(name) <= length else name[: length - 1] + "…"
