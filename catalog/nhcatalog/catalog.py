@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nhcatalog.errors import UserError
-from nhcatalog.files import Files
+from nhcatalog.files import Files, open_files
 from nhcatalog.log import CatalogError, Commit, Entry, Fragment, Log, check_inside, replay
+from nhcatalog.place import Url
 from nhcatalog.query import Parameters, run_select
 from nhcatalog.schema import TABLES, conform
 
@@ -36,12 +37,12 @@ class Catalog:
 
     Parameters
     ----------
-    path : path
-        The folder, ``<store>/catalog``.
+    path : path, Url or str
+        The folder, ``<store>/catalog``; on this machine or in an object store.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._files = Files(path)
+    def __init__(self, path: str | os.PathLike[str] | Url) -> None:
+        self._files = open_files(path)
         self._log = Log(self._files)
 
     def __repr__(self) -> str:

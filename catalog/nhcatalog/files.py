@@ -1,63 +1,69 @@
-"""The few file operations a catalog needs; another place to keep one needs only these."""
+"""The few file operations that keep a store: on a disk here, in an object store in `nhcatalog.objects`."""
 
 from __future__ import annotations
 
 import errno
 import os
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 from nhcatalog.errors import UserError
+from nhcatalog.place import Place, Url, to_place
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
-class Files:
-    """Files of one folder by relative name. Reading never creates anything.
+class Stat(NamedTuple):
+    """What is known of a file without reading it."""
 
-    A file appears whole or not at all, is on the disk when a method returns, and is never changed after.
+    n_bytes: int
+    modified_s: float
+    """Seconds since 1970."""
 
-    Parameters
-    ----------
-    root : path
-        The folder; it need not exist.
+
+class Files(Protocol):
+    """Files of one place by relative name. Reading never creates anything.
+
+    A file appears whole or not at all, is kept for good when a method returns, and is never changed after. A name's
+    parts are joined by ``/``.
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = Path(root).absolute()
+    root: Place
+    """The place; nothing need be there."""
 
     def locate(self, name: str) -> str:
         """Where the file is, for messages."""
-        return str(self.root / name)
+        ...
 
     def local(self, name: str) -> str:
-        """A path on this machine that holds the file's content, for DuckDB to read."""
-        return str(self.root / name)
+        """A path on this machine that holds the file's content, for DuckDB to read. Raises FileNotFoundError."""
+        ...
 
-    def sizes(self, folder: str) -> dict[str, int]:
-        """Bytes of every file of a folder, by name ``<folder>/<file>``; empty where there is none."""
-        try:
-            with os.scandir(self.root / folder) as found:
-                return {f"{folder}/{file.name}": file.stat().st_size for file in found if file.is_file()}
-        except FileNotFoundError:
-            return {}
+    def fetch(self, names: Iterable[str]) -> None:
+        """Make `local` and `read` of these files quick: what is far away is brought near, many at a time."""
+        ...
 
     def names(self, folder: str) -> list[str]:
         """Names of a folder's files, in no order; empty where there is no folder."""
-        try:
-            return os.listdir(self.root / folder)
-        except FileNotFoundError:
-            return []
+        ...
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Bytes of every file of a folder, by name ``<folder>/<file>``; empty where there is none."""
+        ...
+
+    def walk(self, folder: str = "") -> dict[str, Stat]:
+        """Every file of a folder and of those below it, by name ``<folder>/…/<file>``."""
+        ...
 
     def read(self, name: str) -> bytes:
         """The file's content. Raises FileNotFoundError."""
-        return (self.root / name).read_bytes()
+        ...
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file under a name that nobody else uses."""
-        temporary = self._write_temporary(name, content)
-        os.rename(temporary, self.root / name)
-        _sync_folder(temporary.parent)
+        ...
 
     def create(self, name: str, content: bytes) -> None:
         """Write a file if none has the name: of several writers at once, one succeeds.
@@ -66,10 +72,84 @@ class Files:
         ------
         FileExistsError
             If the name is taken.
-        UserError
-            If the file system has no hard links, which make this safe.
         """
-        target = self.root / name
+        ...
+
+    def delete(self, name: str) -> None:
+        """Remove a file; one that is gone already is no error."""
+        ...
+
+
+def open_files(place: str | os.PathLike[str] | Url) -> Files:
+    """The files of a place; nothing is opened or asked for yet.
+
+    Parameters
+    ----------
+    place : path, Url or str
+        A folder, or ``s3://bucket/key``.
+    """
+    place = to_place(place)
+    if isinstance(place, Url):
+        from nhcatalog.objects import ObjectFiles
+
+        return ObjectFiles(place)
+    return LocalFiles(place)
+
+
+class LocalFiles:
+    """`Files` of a folder of this machine.
+
+    Parameters
+    ----------
+    root : path
+        It need not exist.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root: Place = Path(root).absolute()
+        self._folder = self.root
+
+    def locate(self, name: str) -> str:
+        return str(self._folder / name)
+
+    def local(self, name: str) -> str:
+        return str(self._folder / name)
+
+    def fetch(self, names: Iterable[str]) -> None:
+        pass
+
+    def names(self, folder: str) -> list[str]:
+        try:
+            return os.listdir(self._folder / folder)
+        except FileNotFoundError:
+            return []
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        try:
+            with os.scandir(self._folder / folder) as found:
+                return {f"{folder}/{file.name}": file.stat().st_size for file in found if file.is_file()}
+        except FileNotFoundError:
+            return {}
+
+    def walk(self, folder: str = "") -> dict[str, Stat]:
+        found = {}
+        for parent, _, files in os.walk(self._folder / folder):
+            for file in (Path(parent, name) for name in files):
+                stat = file.stat()
+                found[file.relative_to(self._folder).as_posix()] = Stat(stat.st_size, stat.st_mtime)
+        return found
+
+    def read(self, name: str) -> bytes:
+        return (self._folder / name).read_bytes()
+
+    def write(self, name: str, content: bytes) -> None:
+        temporary = self._write_temporary(name, content)
+        os.rename(temporary, self._folder / name)
+        _sync_folder(temporary.parent)
+
+    def create(self, name: str, content: bytes) -> None:
+        """As `Files.create`; UserError if the file system has no hard links, which make this safe."""
+        target = self._folder / name
         temporary = self._write_temporary(name, content)
         try:
             os.link(temporary, target)
@@ -86,11 +166,10 @@ class Files:
         _sync_folder(target.parent)
 
     def delete(self, name: str) -> None:
-        """Remove a file; one that is gone already is no error."""
-        (self.root / name).unlink(missing_ok=True)
+        (self._folder / name).unlink(missing_ok=True)
 
     def _write_temporary(self, name: str, content: bytes) -> Path:
-        folder = (self.root / name).parent
+        folder = (self._folder / name).parent
         _make_folder(folder)
         temporary = folder / f".{uuid.uuid4().hex}.tmp"
         with open(temporary, "xb") as file:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscShuffle
 
 from nhcatalog.errors import UserError
-from nhcatalog.files import Files
+from nhcatalog.files import LocalFiles
 from nhdata.features.reference import FEATURE_NAMES, VERSION, WINDOW_S, reference_features
 from nhdata.store.columns import compressors, write_array, write_table
 from nhdata.store.encode import Encoded
@@ -75,7 +75,7 @@ def create_store(root: Path) -> None:
 def _create_group(folder: Path, **attributes: Any) -> None:
     """An empty Zarr group, on disk when this returns; several writers may make it at once, which zarr refuses."""
     document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    Files(folder).write("zarr.json", json.dumps(document, indent=2).encode())
+    LocalFiles(folder).write("zarr.json", json.dumps(document, indent=2).encode())
 
 
 @contextmanager

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from nhcatalog.errors import UserError
-from nhcatalog.files import Files
+from nhcatalog.files import LocalFiles
 
 
 def test_create_leaves_the_first(tmp_path: Path) -> None:
-    files = Files(tmp_path / "a" / "b")
+    files = LocalFiles(tmp_path / "a" / "b")
     files.create("log/1", b"first")
     with pytest.raises(FileExistsError):
         files.create("log/1", b"second")
@@ -20,7 +20,7 @@ def test_create_leaves_the_first(tmp_path: Path) -> None:
 
 
 def test_sizes_and_missing_folder(tmp_path: Path) -> None:
-    files = Files(tmp_path)
+    files = LocalFiles(tmp_path)
     files.write("fragments/x", b"123")
     assert files.sizes("fragments") == {"fragments/x": 3}
     assert files.sizes("log") == {}
@@ -35,8 +35,8 @@ def test_a_link_whose_answer_was_lost_counts(tmp_path: Path, monkeypatch: pytest
         raise FileExistsError(target)
 
     monkeypatch.setattr(os, "link", answer_lost)
-    Files(tmp_path).create("log/1", b"mine")
-    assert Files(tmp_path).read("log/1") == b"mine"
+    LocalFiles(tmp_path).create("log/1", b"mine")
+    assert LocalFiles(tmp_path).read("log/1") == b"mine"
 
 
 def test_no_hard_links_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,5 +45,5 @@ def test_no_hard_links_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(os, "link", refuse)
     with pytest.raises(UserError, match="no hard links"):
-        Files(tmp_path).create("log/1", b"")
-    assert Files(tmp_path).names("log") == []
+        LocalFiles(tmp_path).create("log/1", b"")
+    assert LocalFiles(tmp_path).names("log") == []

@@ -1,0 +1,172 @@
+"""Files in an object store: whole objects, put-if-absent, and copies on this machine of what is read."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
+
+import obstore
+from obstore.exceptions import AlreadyExistsError
+from obstore.store import S3Store
+
+from nhcatalog.bucket import explained, open_bucket
+from nhcatalog.cache import default_cache
+from nhcatalog.files import Stat
+from nhcatalog.place import Place, Url
+
+AT_ONCE = 16
+PIECE_BYTES = 8 * 2**20
+"""Larger objects are read in ranges of this size, several at once."""
+
+_WRITER = "nhdata-writer"
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class _Version(NamedTuple):
+    e_tag: str
+    n_bytes: int
+
+
+class ObjectFiles:
+    """`nhcatalog.files.Files` below one address of an object store, by obstore.
+
+    Credentials, region and endpoint are those of the usual ``AWS_…`` environment variables, or of boto3's
+    configuration files; where there are none, requests are not signed, as public buckets want them. Every method raises
+    UserError, with one line, if the bucket is not there, access is denied or nobody answers. May be pickled.
+
+    Parameters
+    ----------
+    root : Url
+    """
+
+    def __init__(self, root: Url) -> None:
+        self.root: Place = root
+        self._url = root
+        self._versions: dict[str, _Version] = {}
+
+    def __getstate__(self) -> Url:
+        return self._url
+
+    def __setstate__(self, root: Url) -> None:
+        self.__init__(root)  # type: ignore[misc]
+
+    def locate(self, name: str) -> str:
+        return str(self._url / name)
+
+    def local(self, name: str) -> str:
+        version = self._version(name)
+        cache, address = default_cache(), self.locate(name)
+        found = cache.find(address, *version)
+        return str(found or cache.add(address, *version, fetch=lambda: self._get(name, version)))
+
+    def fetch(self, names: Iterable[str]) -> None:
+        in_parallel(self.local, names)
+
+    def names(self, folder: str) -> list[str]:
+        files, folders = self._list(folder)
+        return [name.rpartition("/")[2] for name in (*files, *folders)]
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        return {name: one["size"] for name, one in self._list(folder)[0].items()}
+
+    def walk(self, folder: str = "") -> dict[str, Stat]:
+        with explained(self._url / folder):
+            found = obstore.list(self._store, self._url.key_of(folder) or None).collect()
+        kept = self._keep(found)
+        return {name: Stat(one["size"], one["last_modified"].timestamp()) for name, one in kept.items()}
+
+    def read(self, name: str) -> bytes:
+        version = self._versions.get(name)
+        if version is not None:
+            with open(self.local(name), "rb") as file:
+                return file.read()
+        with explained(self._url / name):
+            return bytes(obstore.get(self._store, self._url.key_of(name)).bytes())
+
+    def write(self, name: str, content: bytes) -> None:
+        with explained(self._url / name):
+            obstore.put(self._store, self._url.key_of(name), content)
+
+    def create(self, name: str, content: bytes) -> None:
+        key, writer = self._url.key_of(name), uuid.uuid4().hex
+        with explained(self._url / name):
+            try:
+                obstore.put(self._store, key, content, mode="create", attributes={_WRITER: writer})
+            except AlreadyExistsError:
+                # A request may be repeated whose answer was lost, and then meet the object that it made itself.
+                if self._writer(key) != writer:
+                    raise FileExistsError(self.locate(name)) from None
+
+    def delete(self, name: str) -> None:
+        with explained(self._url / name):
+            obstore.delete(self._store, self._url.key_of(name))
+
+    def _writer(self, key: str) -> str | None:
+        try:
+            found = obstore.get(self._store, key, options={"head": True}).attributes.get(_WRITER)
+        except FileNotFoundError:
+            return None
+        return None if found is None else str(found)
+
+    def _get(self, name: str, version: _Version) -> bytes:
+        """The object, if it still is of that version."""
+        pieces = [
+            (start, min(start + PIECE_BYTES, version.n_bytes)) for start in range(0, version.n_bytes, PIECE_BYTES)
+        ]
+        if len(pieces) < 2:
+            return self._get_piece(name, version, None)
+        return b"".join(in_parallel(lambda piece: self._get_piece(name, version, piece), pieces))
+
+    def _get_piece(self, name: str, version: _Version, piece: tuple[int, int] | None) -> bytes:
+        options: obstore.GetOptions = {}
+        if version.e_tag:
+            options["if_match"] = version.e_tag
+        if piece:
+            options["range"] = piece
+        with explained(self._url / name):
+            return bytes(obstore.get(self._store, self._url.key_of(name), options=options).bytes())
+
+    def _version(self, name: str) -> _Version:
+        if name not in self._versions:
+            with explained(self._url / name):
+                found = obstore.head(self._store, self._url.key_of(name))
+            self._versions[name] = _Version(found["e_tag"] or "", found["size"])
+        return self._versions[name]
+
+    def _list(self, folder: str) -> tuple[dict[str, obstore.ObjectMeta], list[str]]:
+        """Files and folders of a folder, by name."""
+        with explained(self._url / folder):
+            found = obstore.list_with_delimiter(self._store, self._url.key_of(folder))
+        return self._keep(found["objects"]), [self._name(key) for key in found["common_prefixes"]]
+
+    def _keep(self, found: Sequence[obstore.ObjectMeta]) -> dict[str, obstore.ObjectMeta]:
+        """By name; what is known of them is remembered. Without the empty objects ``folder/`` that some tools make."""
+        keys = {one["path"] for one in found if not one["size"]}
+        folders = {key for key in keys if any(one["path"].startswith(f"{key}/") for one in found)}
+        kept = {self._name(one["path"]): one for one in found if one["path"] not in folders}
+        self._versions |= {name: _Version(one["e_tag"] or "", one["size"]) for name, one in kept.items()}
+        return kept
+
+    def _name(self, key: str) -> str:
+        return key[len(self._url.key) + 1 :] if self._url.key else key
+
+    @property
+    def _store(self) -> S3Store:
+        return open_bucket(self._url.bucket)
+
+
+def in_parallel(task: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """What `task` makes of each item, in their order; several wait for the network at once."""
+    items = list(items)
+    if len(items) < 2:
+        return [task(item) for item in items]
+    with ThreadPoolExecutor(min(AT_ONCE, len(items))) as pool:
+        try:
+            return list(pool.map(task, items))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

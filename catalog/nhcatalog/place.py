@@ -1,0 +1,86 @@
+"""Where a store, or a part of one, lies: a folder of this machine, or an address in an object store."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from nhcatalog.errors import UserError
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Url:
+    """An address in an object store; joined with ``/`` and shown with `str`, as a `Path` is.
+
+    Attributes
+    ----------
+    bucket : str
+    key : str
+        Its parts are joined by ``/``, none of them empty; characters stand for themselves (``%20`` is no blank).
+
+    Examples
+    --------
+    >>> str(Url("lab", "2024/data.zarr") / "catalog")
+    's3://lab/2024/data.zarr/catalog'
+    """
+
+    bucket: str
+    key: str = ""
+
+    def __truediv__(self, name: str) -> Url:
+        return Url(self.bucket, self.key_of(name))
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}" if self.key else f"s3://{self.bucket}"
+
+    def key_of(self, name: str) -> str:
+        """The key of what lies at a relative name under this address; '' is the address itself.
+
+        Raises
+        ------
+        ValueError
+            If the name has an empty part, ``.`` or ``..``, and so might lead out.
+        """
+        if name and not {"", ".", ".."}.isdisjoint(name.split("/")):
+            raise ValueError(f"name {name!r} is not inside {self}")
+        return "/".join(part for part in (self.key, name) if part)
+
+
+Place = Path | Url
+
+
+def to_place(place: str | os.PathLike[str] | Url) -> Place:
+    """The place that a user means: a path, or ``s3://bucket/key``.
+
+    Raises
+    ------
+    UserError
+        If it is a URL of another kind, or one that names no bucket.
+
+    Examples
+    --------
+    >>> to_place("s3://lab/data.zarr/")
+    Url(bucket='lab', key='data.zarr')
+    """
+    if isinstance(place, Url):
+        return place
+    text = os.fspath(place)
+    scheme = _SCHEME.match(text)
+    if scheme is None:
+        return Path(text)
+    if scheme[1].lower() != "s3" or not text[scheme.end() :].startswith("/"):
+        if Path(text).parent.is_dir():  # a folder named "x:"
+            return Path(text)
+        raise UserError(f"{text} is no place for a store", "give a folder, or the text 's3://bucket/key'")
+    bucket, _, key = text[scheme.end() + 1 :].partition("/")
+    parts = [part for part in key.split("/") if part]
+    if not _BUCKET.fullmatch(bucket):
+        raise UserError(f"{text} names no bucket", "s3://bucket/key; a bucket has lower-case letters, digits, '-', '.'")
+    if "." in parts or ".." in parts or any(ord(c) < 32 or c in "\\\x7f" for c in key):
+        raise UserError(f"{text!r} cannot be the key of a store", "leave out '.', '..', backslashes and controls")
+    return Url(bucket, "/".join(parts))

@@ -1,0 +1,223 @@
+"""Files in an object store: the same promises as on a disk, and errors of one line."""
+
+import multiprocessing
+import os
+import pickle
+import socket
+import urllib.request
+from pathlib import Path
+
+import obstore
+import pytest
+
+from nhcatalog import bucket as bucket_module
+from nhcatalog import objects
+from nhcatalog.catalog import Catalog
+from nhcatalog.errors import UserError
+from nhcatalog.files import open_files
+
+ODD = ["a b", "é", "%20", "x?y#z", "it's [v1]* {é}", "~a|b", "+&=", "..a"]
+
+
+def test_the_same_promises_as_a_folder(bucket: str, tmp_path: Path) -> None:
+    for files in (open_files(f"{bucket}/a/store"), open_files(tmp_path / "store")):
+        assert (files.names("log"), files.sizes("log"), files.walk()) == ([], {}, {})
+        files.create("log/1", b"first")
+        with pytest.raises(FileExistsError):
+            files.create("log/1", b"first")
+        files.write("log/below/2", b"12")
+        assert files.read("log/1") == Path(files.local("log/1")).read_bytes() == b"first"
+        assert sorted(files.names("log")) == ["1", "below"]
+        assert files.sizes("log") == {"log/1": 5}
+        assert {name: stat.n_bytes for name, stat in files.walk().items()} == {"log/1": 5, "log/below/2": 2}
+        assert set(files.walk("log/below")) == {"log/below/2"}
+        assert files.locate("log/1").endswith("/store/log/1")
+        files.fetch(["log/1", "log/below/2"])
+        files.delete("log/1")
+        files.delete("log/1")
+        assert files.names("log") == ["below"]
+        with pytest.raises(FileNotFoundError):
+            open_files(files.root).read("log/1")
+
+
+def test_a_neighbour_with_a_longer_name_is_another(bucket: str) -> None:
+    open_files(f"{bucket}/store").write("log/1", b"")
+    open_files(f"{bucket}/store2").write("log/2", b"")
+    open_files(f"{bucket}/store").write("log2/3", b"")
+    assert open_files(f"{bucket}/store").names("log") == ["1"]
+    assert set(open_files(f"{bucket}/store").walk()) == {"log/1", "log2/3"}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_keys(bucket: str, odd: str) -> None:
+    files = open_files(f"{bucket}/{odd}/")
+    files.create(f"{odd}/{odd}", odd.encode())
+    assert files.names(odd) == [odd]
+    assert open_files(files.root).read(f"{odd}/{odd}") == odd.encode()
+    assert Path(files.local(f"{odd}/{odd}")).read_bytes() == odd.encode()
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../x", "/x", "a//x", "."])
+def test_a_name_that_leads_out(bucket: str, name: str) -> None:
+    files = open_files(f"{bucket}/store")
+    for use in (files.read, files.local, files.delete, lambda name: files.write(name, b"")):
+        with pytest.raises(ValueError, match="not inside"):
+            use(name)
+
+
+def test_folders_as_consoles_make_them_are_no_files(bucket: str, s3_server: str) -> None:
+    name = bucket.removeprefix("s3://")
+    for key in ("store/", "store/log/"):
+        with urllib.request.urlopen(urllib.request.Request(f"{s3_server}/{name}/{key}", b"", method="PUT")):
+            pass
+    files = open_files(f"{bucket}/store")
+    files.write("log/1", b"1")
+    assert files.names("log") == ["1"]
+    assert files.sizes("log") == {"log/1": 1}
+    assert set(files.walk()) == {"log/1"}
+
+
+def test_an_answer_that_was_lost_counts(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = obstore.put
+
+    def twice(*args: object, **options: object) -> None:
+        put(*args, **options)
+        put(*args, **options)
+
+    monkeypatch.setattr(obstore, "put", twice)
+    files = open_files(f"{bucket}/store")
+    files.create("log/1", b"mine")
+    with pytest.raises(FileExistsError):
+        files.create("log/1", b"mine")
+
+
+def test_large_files_come_in_pieces(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "PIECE_BYTES", 1000)
+    content = os.urandom(12_345)
+    files = open_files(f"{bucket}/store")
+    files.write("x", content)
+    assert Path(files.local("x")).read_bytes() == content
+
+
+def test_a_copy_is_kept_and_verified(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = open_files(f"{bucket}/store")
+    files.write("x", b"old one")
+    copy = Path(files.local("x"))
+    with monkeypatch.context() as offline:
+        offline.setattr(obstore, "get", None)
+        assert open_files(files.root).local("x") == str(copy)
+        copy.write_bytes(b"cut")
+        with pytest.raises(TypeError):
+            files.local("x")
+    assert Path(files.local("x")).read_bytes() == b"old one"
+    again = open_files(files.root)  # the store was removed and made anew under the same name
+    again.write("x", b"new one")
+    copy.unlink()
+    with pytest.raises(UserError, match=r"/store/x: was overwritten"):
+        files.local("x")
+    assert Path(again.local("x")).read_bytes() == b"new one"
+
+
+def create(root: str, number: int) -> int:
+    files = open_files(root)
+    won = 0
+    for k in range(20):
+        try:
+            files.create(f"log/{k}", str(number).encode())
+            won += 1
+        except FileExistsError:
+            pass
+    return won
+
+
+def add(root: str, number: int) -> None:
+    catalog = Catalog(root)
+    for k in range(5):
+        catalog.add({"session_id": f"{number}-{k}"}, {}, f"sessions/x/{number}-{k}", "hash")
+
+
+def test_of_several_processes_one_wins_and_every_commit_is_there_once(bucket: str) -> None:
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        won = pool.starmap(create, [(f"{bucket}/race", n) for n in range(4)], chunksize=1)
+        assert sum(won) == 20
+        pool.starmap(add, [(f"{bucket}/store/catalog", n) for n in range(4)], chunksize=1)
+    snapshot = Catalog(f"{bucket}/store/catalog").snapshot()
+    assert snapshot.position == 20
+    assert set(snapshot.entries) == {f"{n}-{k}" for n in range(4) for k in range(5)}
+
+
+def test_pickled_it_opens_again(bucket: str) -> None:
+    open_files(f"{bucket}/store").write("x", b"1")
+    files = pickle.loads(pickle.dumps(open_files(f"{bucket}/store")))  # noqa: S301
+    assert files.read("x") == b"1"
+
+
+def test_a_forked_process_is_told_at_once(bucket: str) -> None:
+    files = open_files(f"{bucket}/store")
+    files.write("x", b"1")
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            files.read("x")
+        except UserError as error:
+            os.write(writer, str(error).encode())
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    assert b"multiprocessing_context='spawn'" in os.read(reader, 1000)
+
+
+def test_no_bucket(bucket: str) -> None:
+    files = open_files(f"{bucket}-not/store")
+    for use in (lambda: files.names("log"), lambda: files.read("x"), lambda: files.create("x", b"")):
+        with pytest.raises(UserError, match=rf"{bucket}-not: no such bucket: check its name") as error:
+            use()
+        assert "\n" not in str(error.value)
+
+
+def test_nobody_answers(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")
+        monkeypatch.setattr(bucket_module, "RETRIES", 1)
+        with pytest.raises(UserError, match=r"no answer .*: check the network") as error:
+            open_files(f"{bucket}/store").names("log")
+    assert "\n" not in str(error.value)
+
+
+def test_a_public_bucket_needs_no_credentials(bucket: str, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = bucket.removeprefix("s3://")
+    for path, content in ((f"{name}?acl", b""), (f"{name}/store/x", b"1"), (f"{name}-private", b"")):
+        headers = {"x-amz-acl": "public-read", "Content-Type": "application/octet-stream"}
+        request = urllib.request.Request(f"{s3_server}/{path}", content, headers, method="PUT")
+        if path.endswith("-private"):
+            del request.headers["X-amz-acl"]
+        with urllib.request.urlopen(request):
+            pass
+    private = open_files(f"{bucket}-private/store")
+    private.write("secret", b"2")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    files = open_files(f"{bucket}/store")
+    assert set(files.walk()) == {"x"}
+    assert files.read("x") == b"1"
+    with pytest.raises(UserError, match="access denied, and no credentials were found: set AWS_ACCESS_KEY_ID"):
+        private.read("secret")
+
+
+def test_a_profile_has_credentials(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    (tmp_path / "credentials").write_text("[lab]\naws_access_key_id = test\naws_secret_access_key = test\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_PROFILE", "lab")
+    files = open_files(f"{bucket}/store")
+    files.create("x", b"1")
+    assert files.read("x") == b"1"
+    monkeypatch.setenv("AWS_PROFILE", "not-there")
+    with pytest.raises(UserError, match="not-there"):
+        files.read("x")
