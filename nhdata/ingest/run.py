@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,12 +11,12 @@ from pathlib import Path
 from nhcatalog.catalog import Catalog, SessionExists
 from nhcatalog.errors import UserError
 from nhdata.ingest.plan import Existing, Step, plan_ingest
-from nhdata.sources import SourceOptions, open_source
+from nhdata.sources import SessionRef, SourceOptions, open_source
 from nhdata.store.commit import add_session
 from nhdata.store.encode import encode
 from nhdata.store.session import Session
 from nhdata.store.write import check_place
-from nhdata.workers import Workers, run_tasks
+from nhdata.workers import WorkerDied, Workers, run_tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Ingested:
     source: str
     n_units: int
     n_spikes: int
+    path: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +89,10 @@ def ingest(
     options: SourceOptions | None = None,
     existing: Existing = "skip",
     min_good_units: int = 10,
-    jobs: int = 1,
+    workers: Workers | None = None,
     dry_run: bool = False,
     on_start: Callable[[int], None] = lambda n: None,
+    on_begin: Callable[[str], None] = lambda path: None,
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
 ) -> IngestReport:
     """Read recordings and add their good units to a store, which is made if it is not there.
@@ -111,12 +113,13 @@ def ingest(
         again, or fail.
     min_good_units : int
         A recording with fewer good units is skipped and reported.
-    jobs : int
-        Recordings read at once, each in a process of its own.
+    workers : Workers, optional
+        Where recordings are read, and how many at once; one session is always read and written by one worker. A dask
+        or SLURM worker must see the same files, the store among them, under the same paths.
     dry_run : bool
         Read and check everything, write nothing.
-    on_start, on_outcome : callable
-        Told the number of recordings found, then each outcome as it comes.
+    on_start, on_begin, on_outcome : callable
+        Told the number of recordings found, then the path of each as it is begun, and each outcome as it comes.
 
     Returns
     -------
@@ -125,7 +128,8 @@ def ingest(
     Raises
     ------
     UserError
-        If the source is unknown, a path holds no recording of its kind, or something else is at `store`.
+        If the source is unknown, a path holds no recording of its kind, something else is at `store`, or the workers
+        cannot be had.
 
     Examples
     --------
@@ -134,27 +138,45 @@ def ingest(
     """
     root = Path(store)
     check_place(root)
-    job = Job(root, source, options or SourceOptions(), min_good_units, existing, dry_run)
+    job = Job(root.absolute(), source, options or SourceOptions(), min_good_units, existing, dry_run)
     refs = list(open_source(source, job.options).iter_sessions([Path(p) for p in paths]))
-    present = Catalog(root / "catalog").snapshot().entries
-    steps = plan_ingest(refs, present, existing)
+    steps = plan_ingest(refs, Catalog(root / "catalog").snapshot().entries, existing)
     on_start(len(steps))
     report = IngestReport()
-    for outcome in run_tasks(partial(carry_out, job), steps, Workers(jobs)):
+    for outcome in _outcomes(job, steps, workers or Workers(), on_begin):
         report.add(outcome)
         on_outcome(outcome)
     return report
 
 
-def carry_out(job: Job, step: Step) -> Outcome:
-    """Do what the plan says with one recording; never raises what a user could mend."""
-    path = str(step.ref.path)
-    if step.action == "skip":
-        return Skipped(path, step.reason)
-    if step.action == "fail":
-        return Failed(path, step.reason)
+def _outcomes(job: Job, steps: Sequence[Step], workers: Workers, on_begin: Callable[[str], None]) -> Iterator[Outcome]:
+    """First of what needs no reading, then of the rest as it comes."""
+    for step in steps:
+        if step.action == "skip":
+            yield Skipped(str(step.ref.path), step.reason)
+        elif step.action == "fail":
+            yield Failed(str(step.ref.path), step.reason)
+    yield from run_tasks(
+        partial(carry_out, job),
+        [step.ref for step in steps if step.action == "ingest"],
+        workers,
+        on_begin=lambda ref: on_begin(str(ref.path)),
+        on_death=_died,
+    )
+
+
+def _died(ref: SessionRef, died: WorkerDied) -> Outcome:
+    return Failed(
+        str(ref.path),
+        f"{ref.path}: not ingested, {died}: check this recording with the tools of its format, or copy it again",
+    )
+
+
+def carry_out(job: Job, ref: SessionRef) -> Outcome:
+    """Ingest one recording; never raises what a user could mend."""
+    path = str(ref.path)
     try:
-        return _ingest_one(job, step)
+        return _ingest_one(job, ref)
     except SessionExists:
         return Skipped(path, "committed by another writer meanwhile")
     except UserError as error:
@@ -167,19 +189,20 @@ def carry_out(job: Job, step: Step) -> Outcome:
         return Failed(path, f"{path}: {type(error).__name__}: {error}: a fault of the reader; please report it")
 
 
-def _ingest_one(job: Job, step: Step) -> Outcome:
-    recording = open_source(job.source, job.options).load(step.ref)
+def _ingest_one(job: Job, ref: SessionRef) -> Outcome:
+    path = str(ref.path)
+    recording = open_source(job.source, job.options).load(ref)
     if recording.n_units < job.min_good_units:
         return Skipped(
-            str(step.ref.path),
+            path,
             f"{recording.n_units} good units ({recording.provenance.rule}), fewer than {job.min_good_units}",
         )
     encoded = encode(recording)
-    done = Ingested(recording.session_id, recording.source, recording.n_units, encoded.attributes["n_spikes"])
+    done = Ingested(recording.session_id, recording.source, recording.n_units, encoded.attributes["n_spikes"], path)
     if job.existing == "refresh":
         entry = Catalog(job.store / "catalog").snapshot().entries.get(recording.session_id)
         if entry is not None and encoded.same_as(Session(job.store / entry.path).attrs):
-            return Skipped(str(step.ref.path), UNCHANGED)
+            return Skipped(path, UNCHANGED)
     if job.dry_run:
         return done
     add_session(job.store, encoded, replace=job.existing in ("refresh", "overwrite"))

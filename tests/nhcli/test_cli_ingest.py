@@ -158,3 +158,12 @@ def test_two_copies_of_one_recording(nhdata_run, tmp_path) -> None:
     result = nhdata_run("ingest", *PHY, tmp_path / "x", tmp_path / "y", "--store", tmp_path / "d.zarr")
     assert result.exit_code == 3
     assert "ingest only one" in result.stderr
+
+
+def test_one_place_for_the_work(nhdata_run, tmp_path) -> None:
+    args = ("ingest", "--source", "synthetic", "--store", tmp_path / "d.zarr")
+    both = nhdata_run(*args, "--slurm", "--scheduler", "tcp://127.0.0.1:9")
+    assert (both.exit_code, both.stderr.count("\n")) == (1, 1)
+    nobody = nhdata_run(*args, "--scheduler", "tcp://127.0.0.1:9")
+    assert (nobody.exit_code, nobody.stderr.count("\n")) == (1, 1)
+    assert "no dask scheduler at tcp://127.0.0.1:9" in nobody.stderr

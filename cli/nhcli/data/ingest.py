@@ -10,12 +10,13 @@ import click
 
 from nhcli import options
 from nhcli.base import EXIT_ERROR, EXIT_PARTLY, Command
+from nhcli.data.ingest_progress import IngestProgress
 from nhcli.output import print_json, progress_bar
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from nhdata.ingest import IngestReport, Outcome
+    from nhdata.ingest import IngestReport
 
 
 @click.command("ingest", cls=Command)
@@ -58,7 +59,15 @@ if TYPE_CHECKING:
 @click.option("--units", default=32, show_default=True, help="synthetic: units per session.")
 @click.option("--seconds", default=300.0, show_default=True, help="synthetic: length of a session.")
 @click.option("--seed", default=0, show_default=True, help="synthetic: decides everything.")
-@click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Recordings read at once.")
+@click.option(
+    "--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Recordings at once, or SLURM jobs."
+)
+@click.option("--scheduler", metavar="TCP://…", help="Have the workers of a running dask scheduler read them.")
+@click.option("--slurm", is_flag=True, help="Have SLURM start the workers (dask-jobqueue), --jobs of them.")
+@click.option("--partition", metavar="NAME", help="--slurm: partition to ask for.")
+@click.option("--cores", default=1, show_default=True, type=click.IntRange(min=1), help="--slurm: cores of a job.")
+@click.option("--memory", default="16GB", show_default=True, metavar="SIZE", help="--slurm: memory of a job.")
+@click.option("--walltime", metavar="HH:MM:SS", help="--slurm: time of a job.")
 @click.option("--dry-run", is_flag=True, help="Read and check everything, write nothing.")
 @options.as_json
 @options.progress
@@ -84,6 +93,12 @@ def command(
     seconds: float,
     seed: int,
     jobs: int,
+    scheduler: str | None,
+    slurm: bool,
+    partition: str | None,
+    cores: int,
+    memory: str,
+    walltime: str | None,
     dry_run: bool,
     as_json: bool,
     progress: bool,
@@ -96,12 +111,15 @@ def command(
     Exit code: 0 all well, 1 nothing could be read, 3 some failed.
     """
     from nhcatalog.errors import UserError
-    from nhdata.ingest import Failed, Skipped, ingest
+    from nhdata.ingest import ingest
     from nhdata.sources import SourceOptions
+    from nhdata.workers import Slurm, Workers
 
     if not paths and source not in ("ibl", "synthetic"):
         raise UserError(f"no path given for source {source}", f"nhdata ingest --source {source} PATH … --store {store}")
 
+    if slurm and scheduler:
+        raise UserError("both --slurm and --scheduler", "name one place where the work is done")
     if download and (source != "allen" or len(paths) != 1 or dry_run):
         usage = f"nhdata ingest --source allen --download FOLDER --store {store}, without --dry-run"
         raise UserError("--download brings Allen sessions into one folder", usage)
@@ -109,17 +127,7 @@ def command(
     with progress_bar(progress) as bar:
         if download:
             paths = _download(Path(paths[0]), limit, bar)
-        task = bar.add_task("ingest", total=None, note="")
-
-        def on_outcome(outcome: Outcome) -> None:
-            if isinstance(outcome, Failed):
-                bar.console.print(
-                    f"error: {outcome.error}", style=None, markup=False, highlight=False, soft_wrap=True
-                ) if progress else click.echo(f"error: {outcome.error}", err=True)
-            elif isinstance(outcome, Skipped) and not as_json:
-                click.echo(f"skipped: {outcome.path}: {outcome.reason}", err=True)
-            bar.advance(task)
-
+        shown = IngestProgress(bar, say_skipped=not as_json)
         report = ingest(
             store,
             source,
@@ -140,10 +148,13 @@ def command(
             ),
             existing=existing,  # type: ignore[arg-type]
             min_good_units=min_good_units,
-            jobs=jobs,
+            workers=Workers(
+                jobs, scheduler, Slurm(partition, cores, memory, walltime) if slurm else None, isolated=True
+            ),
             dry_run=dry_run,
-            on_start=lambda n: bar.update(task, total=n),
-            on_outcome=on_outcome,
+            on_start=shown.on_start,
+            on_begin=shown.on_begin,
+            on_outcome=shown.on_outcome,
         )
     if as_json:
         print_json({"schema": 1, "dry_run": dry_run, **{k: [asdict(x) for x in v] for k, v in vars(report).items()}})
@@ -179,5 +190,5 @@ def _download(folder: Path, limit: int | None, bar: Progress) -> tuple[str, ...]
 def _exit_code(report: IngestReport) -> int:
     if not report.failed:
         return 0
-    there = any(skipped.reason == "already in the store" for skipped in report.skipped)
+    there = any(skipped.reason in ("already in the store", "unchanged at the source") for skipped in report.skipped)
     return EXIT_PARTLY if report.ingested or there else EXIT_ERROR

@@ -14,6 +14,9 @@ from nhdata.ingest.plan import plan_ingest
 from nhdata.recording import Provenance, Recording, Spikes
 from nhdata.sources import SessionRef, SourceOptions
 from nhdata.sources.phy.source import PhySource
+from nhdata.workers import Workers
+
+from .crashing import crashing_carry_out
 
 
 def ids(report):
@@ -28,10 +31,11 @@ def curate(folder):
 
 
 def test_every_recording_comes_in_whole(run, root, sortings, hashes):
-    heard = []
-    report = run(on_start=heard.append, on_outcome=heard.append)
+    heard, begun = [], []
+    report = run(on_start=heard.append, on_begin=begun.append, on_outcome=heard.append)
     assert (len(report.ingested), report.skipped, report.failed) == (3, [], [])
     assert heard == [3, *report.ingested]
+    assert begun == [str(sortings / name) for name in "abc"] == [done.path for done in report.ingested]
     assert set(hashes(root)) == set(ids(report))
     assert report.ingested[0] == Ingested(ids(report)[0], "phy", 12, 600)
     tick, unit = nhdata.open(root).session(ids(report)[0]).ticks()
@@ -185,7 +189,7 @@ def test_a_path_without_recordings_makes_no_store(root, tmp_path):
 def test_two_jobs_give_what_one_gives(run, root, tmp_path, sortings, hashes):
     """Into a new store, so that both make it at once."""
     np.save(sortings / "b" / "spike_times.npy", np.array([5, 3]))
-    one, two = run(), run(store=tmp_path / "two.zarr", jobs=2)
+    one, two = run(), run(store=tmp_path / "two.zarr", workers=Workers(jobs=2))
     assert sorted(ids(two)) == sorted(ids(one))
     assert two.failed == one.failed != []
     assert hashes(tmp_path / "two.zarr") == hashes(root)
@@ -265,3 +269,14 @@ def test_simulations_need_no_path(root, hashes):
     assert len(hashes(root)) == 2
     n_trials = nhdata.open(root).sql("select sum(n_trials) n, count(*) m from sessions").to_pylist()
     assert nhdata.open(root).sql("select count(*) n, 2 m from intervals where name = 'trials'").to_pylist() == n_trials
+
+
+@pytest.mark.parametrize("workers", [Workers(jobs=2), Workers(isolated=True)])
+def test_a_reader_that_crashes_costs_its_own_recording(run, root, sortings, monkeypatch, hashes, workers):
+    monkeypatch.setattr(run_module, "carry_out", crashing_carry_out)
+    report = run(workers=workers)
+    (failed,) = report.failed
+    assert failed.path == str(sortings / "b")
+    assert failed.error.startswith(f"{sortings / 'b'}: not ingested, its process was ended by SIGSEGV: ")
+    assert sorted(hashes(root)) == sorted(ids(report))
+    assert len(report.ingested) == 2

@@ -9,9 +9,7 @@ import pytest
 from nhcatalog.errors import UserError
 from nhdata.workers import Workers, run_tasks
 
-
-def where(number):
-    return number * number, os.getpid()
+from .tasks import where
 
 
 def test_one_job_runs_here_in_order():
@@ -56,6 +54,6 @@ def test_a_dask_cluster_does_the_work(scheduler):
 
 
 def test_no_scheduler_is_one_clear_error(monkeypatch):
-    monkeypatch.setattr("nhdata.workers.CONNECT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("nhdata.workers.cluster.CONNECT_TIMEOUT_S", 0.5)
     with pytest.raises(UserError, match=r"no dask scheduler at tcp://127\.0\.0\.1:9"):
         list(run_tasks(abs, [1], Workers(scheduler="tcp://127.0.0.1:9")))

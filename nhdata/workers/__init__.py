@@ -1,0 +1,5 @@
+"""Many independent tasks at once: in this process, on processes of this machine, or on a dask cluster."""
+
+from nhdata.workers.run import Slurm, WorkerDied, Workers, run_tasks
+
+__all__ = ["Slurm", "WorkerDied", "Workers", "run_tasks"]

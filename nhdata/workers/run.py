@@ -1,0 +1,128 @@
+"""Where tasks run, and the one way to run them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class WorkerDied(Exception):
+    """The process that did a task ended before the task did: it crashed, or something killed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slurm:
+    """What each SLURM job asks for; None leaves it to dask-jobqueue's own configuration file.
+
+    Attributes
+    ----------
+    partition : str or None
+    cores : int
+        Cores of one job. A job does one task at a time, whatever its cores.
+    memory : str
+        Of one job, e.g. ``"16GB"``.
+    walltime : str or None
+        ``HH:MM:SS`` that one job may take.
+    """
+
+    partition: str | None = None
+    cores: int = 1
+    memory: str = "16GB"
+    walltime: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Where tasks run: here unless more than one job, a scheduler or SLURM is asked for.
+
+    Attributes
+    ----------
+    jobs : int
+        Tasks at once on this machine, each in a process of its own, or with `slurm` the number of SLURM jobs.
+    scheduler : str or None
+        Address of a running dask scheduler, e.g. ``"tcp://10.0.0.1:8786"``, whose workers are used instead.
+    slurm : Slurm or None
+        Have SLURM start the workers, by dask-jobqueue.
+    isolated : bool
+        Also with one job, give tasks a process of their own, so that one which crashes costs only itself.
+    """
+
+    jobs: int = 1
+    scheduler: str | None = None
+    slurm: Slurm | None = None
+    isolated: bool = False
+
+
+def _nothing(item: object) -> None:
+    pass
+
+
+def _raise(item: object, died: WorkerDied) -> None:
+    raise died
+
+
+def run_tasks(
+    task: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: Workers | None = None,
+    *,
+    on_begin: Callable[[Item], None] = _nothing,
+    on_death: Callable[[Item, WorkerDied], Result | None] = _raise,
+) -> Iterator[Result]:
+    """Do `task` for each item and give the results as they come.
+
+    Parameters
+    ----------
+    task : callable
+        Of one argument; it, the items and the results must be picklable unless all run here.
+    items : sequence
+    workers : Workers, optional
+    on_begin : callable
+        Told each item as its task begins; on a dask cluster, which does not say so, as it is sent.
+    on_death : callable
+        Gives the result of an item whose process died (None for no result); by default the error is raised.
+        The tasks beside and after it are done in any case.
+
+    Yields
+    ------
+    Result
+        In the order of completion. Left early, by an error or Ctrl-C, what has not begun is not begun, and what
+        has begun on processes of this machine is stopped.
+
+    Raises
+    ------
+    UserError
+        If no scheduler answers at the address, or SLURM or what it needs is not there.
+    WorkerDied
+        If a process died and `on_death` is not given.
+
+    Examples
+    --------
+    >>> list(run_tasks(abs, [-1, 2]))
+    [1, 2]
+    """
+    workers = workers or Workers()
+    if workers.scheduler is not None or workers.slurm is not None:
+        from nhdata.workers.cluster import on_cluster
+
+        finished = on_cluster(task, items, workers, on_begin)
+    elif len(items) > 1 and (workers.jobs > 1 or workers.isolated):
+        from nhdata.workers.processes import on_processes
+
+        finished = on_processes(task, items, workers.jobs, on_begin)
+    else:
+        for item in items:
+            on_begin(item)
+            yield task(item)
+        return
+    for item, result in finished:
+        if isinstance(result, WorkerDied):
+            instead = on_death(item, result)
+            if instead is not None:
+                yield instead
+        else:
+            yield result

@@ -1,0 +1,31 @@
+"""Tasks that other processes import."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+
+def where(number):
+    return number * number, os.getpid()
+
+
+def crash_at_two(number):
+    """As libhdf5 does on a damaged file."""
+    if number == 2:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return number
+
+
+def linger(path):
+    """Say that it began, stay, and say what became of it."""
+    path = Path(path)
+    try:
+        path.with_suffix(".begun").touch()
+        time.sleep(60)
+    finally:
+        path.with_suffix(".tidied").touch()
+
+
+def unpicklable(number):
+    return lambda: number
