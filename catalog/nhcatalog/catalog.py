@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-import uuid
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from nhcatalog.checkpoint import Checkpoint
+from nhcatalog.compact import compact
 from nhcatalog.errors import UserError
-from nhcatalog.files import Files, open_files
-from nhcatalog.log import CatalogError, Commit, Entry, Fragment, Log, check_inside, replay
+from nhcatalog.files import open_files
+from nhcatalog.fragment import Fragment, write_fragment
+from nhcatalog.log import Commit, check_inside
 from nhcatalog.place import Url
-from nhcatalog.query import Parameters, run_select
-from nhcatalog.schema import TABLES, conform
+from nhcatalog.schema import conform
+from nhcatalog.snapshot import Snapshot
+from nhcatalog.state import Reader, not_there, read_history
+from nhcatalog.vacuum import GRACE_S, vacuum
+from nhcatalog.verify import verify
+
+COMPACT_EVERY = 32
+"""Commits after which a writer makes a checkpoint: the most small files that a reader usually meets."""
 
 
 class SessionExists(UserError):
@@ -30,10 +39,11 @@ class SessionExists(UserError):
 
 
 class Catalog:
-    """Sessions and their units in one folder: a numbered log, and Parquet fragments that never change.
+    """Sessions and their units in one folder: a numbered log, and Parquet files that never change.
 
     Any number of processes and threads may read and write at once. Opening writes nothing, and a folder
-    that does not exist is an empty catalog.
+    that does not exist is an empty catalog. Every `COMPACT_EVERY` commits the writer folds the small files into
+    large ones; what they replace is swept an hour later.
 
     Parameters
     ----------
@@ -43,7 +53,7 @@ class Catalog:
 
     def __init__(self, path: str | os.PathLike[str] | Url) -> None:
         self._files = open_files(path)
-        self._log = Log(self._files)
+        self._reader = Reader(self._files)
 
     def __repr__(self) -> str:
         return f"Catalog({str(self._files.root)!r})"
@@ -83,24 +93,26 @@ class Catalog:
         UserError
             If a row does not fit the registry or belongs to another session.
         """
-        now = {"ingested_at": datetime.now(UTC)}
-        row = _session_row({**now, **session, "path": path, "content_hash": content_hash})
+        row = session_row({"ingested_at": datetime.now(UTC), **session, "path": path, "content_hash": content_hash})
         session_id = row["session_id"]
+        started_s = time.monotonic()
 
-        def decide(entries: Mapping[str, Entry]) -> Commit:
-            if session_id not in entries:
-                return Commit("add", session_id, row, fragments)
+        def decide() -> tuple[int, Commit]:
+            state = self._reader.state()
+            if time.monotonic() - started_s > GRACE_S / 2:
+                raise UserError(f"session {session_id}: its rows took too long to write", "add it again")
+            if not state.holds(session_id):
+                return state.position, Commit("add", session_id, row, fragments)
             if not replace:
                 raise SessionExists(session_id)
-            return Commit("replace", session_id, row, fragments)
+            return state.position, Commit("replace", session_id, row, fragments)
 
         fragments: dict[str, Fragment] = {}
-        decide(replay(self._log.commits()))
-        contents = {name: _parquet(name, table, session_id) for name, table in tables.items() if len(table)}
-        for name, content in contents.items():
-            fragments[name] = Fragment(f"fragments/{uuid.uuid4().hex}-{name}.parquet", len(content))
-            self._files.write(fragments[name].path, content)
-        return self._log.append(decide)
+        decide()
+        rows = {name: _rows(name, table, session_id) for name, table in tables.items() if len(table)}
+        for name, table in rows.items():
+            fragments[name] = write_fragment(self._files, "fragments", name, table)
+        return self._commit(decide)
 
     def remove(self, session_id: str) -> int:
         """Take a session out; earlier positions still show it.
@@ -116,16 +128,49 @@ class Catalog:
             If it is not there.
         """
 
-        def decide(entries: Mapping[str, Entry]) -> Commit:
-            if session_id not in entries:
-                raise UserError(f"session {session_id} is not in the catalog", "'nhdata ls' lists its sessions")
-            return Commit("remove", session_id)
+        def decide() -> tuple[int, Commit]:
+            state = self._reader.state()
+            if not state.holds(session_id):
+                raise not_there(session_id)
+            return state.position, Commit("remove", session_id)
 
-        return self._log.append(decide)
+        return self._commit(decide)
+
+    def _commit(self, decide: Any) -> int:
+        position = self._reader.log.append(decide)
+        if position % COMPACT_EVERY == 0:
+            try:
+                self.compact()
+                vacuum(self._files)
+            except (UserError, OSError, MemoryError, duckdb.Error, pa.ArrowException):
+                # The commit stands; whoever makes the next checkpoint tries again.
+                logging.getLogger(__name__).warning("%r: no checkpoint at %d", self, position, exc_info=True)
+        return position
 
     def paths(self) -> set[str]:
-        """Every Zarr group that any position of the log names, relative to the store."""
-        return {str(commit.session["path"]) for commit in self._log.commits() if commit.session}
+        """Every Zarr group that any position names, relative to the store."""
+        state = self._reader.state()
+        paths = read_history(self._files, state.checkpoint, ["path"])["path"].drop_null().to_pylist()
+        return {*paths, *(str(commit.session["path"]) for commit in state.tail if commit.session)}
+
+    def log(self, limit: int | None = None) -> pa.Table:
+        """What every commit did, the latest first.
+
+        Returns
+        -------
+        pyarrow.Table
+            ``position``, ``kind``, ``session_id``, ``committed_at``.
+        """
+        state = self._reader.state()
+        names = ["_commit", "_kind", "session_id", "_committed_at"]
+        before = read_history(self._files, state.checkpoint, names)
+        tail = [
+            {"_commit": at, "_kind": commit.kind, "session_id": commit.session_id, "_committed_at": commit.committed_at}
+            for at, commit in enumerate(state.tail, start=state.checkpoint.position + 1)
+        ]
+        after = pa.Table.from_pylist(tail, schema=before.schema)
+        rows = pa.concat_tables([before, after]).sort_by([("_commit", "descending")])
+        return rows.slice(0, limit).rename_columns(["position", "kind", "session_id", "committed_at"])
 
     def snapshot(self, at: int | None = None) -> Snapshot:
         """The catalog as it is now, or as it was after the first `at` changes; 0 is the empty beginning.
@@ -135,73 +180,42 @@ class Catalog:
         CatalogError
             If the log is damaged or has no such position.
         """
-        commits = self._log.commits()
-        position = len(commits) if at is None else at
-        if not 0 <= position <= len(commits):
-            raise CatalogError(f"{self._files.root} has no log position {at}", f"choose one from 0 to {len(commits)}")
-        return Snapshot(position, replay(commits[:position]), self._files)
+        return Snapshot(self._reader.state(at))
 
+    def compact(self, *, full: bool = False) -> Checkpoint | None:
+        """Fold the small files of the last commits into large ones, so that reading stays fast.
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The catalog at one log position; later changes do not show.
-
-    Attributes
-    ----------
-    position : int
-    entries : mapping of session_id to Entry
-    """
-
-    position: int
-    entries: Mapping[str, Entry]
-    _files: Files
-
-    def sql(self, query: str, params: Parameters | None = None) -> pa.Table:
-        """Ask in SQL: exactly one SELECT over ``sessions``, ``units``, ``unit_features`` and ``intervals``.
+        Readers and writers may go on meanwhile: the files that are folded stay until `vacuum`.
 
         Parameters
         ----------
-        query : str
-        params : sequence or mapping, optional
-            Values for ``?`` or ``$name``.
+        full : bool
+            Write the large files anew as well.
 
-        Raises
-        ------
-        nhcatalog.guard.QueryError
-            If the SQL is anything else, or fails.
-        CatalogError
-            If a fragment is missing or cut short.
-
-        Examples
-        --------
-        >>> Catalog("nowhere").snapshot().sql("select count(*) as n from units where good").to_pylist()
-        [{'n': 0}]
+        Returns
+        -------
+        Checkpoint or None
+            None if there was nothing to do, or another process did it.
         """
-        return run_select(query, params, self._sessions(), self._fragments())
+        return compact(self._files, self._reader.state(), full=full)
 
-    def _sessions(self) -> pa.Table:
-        rows = [entry.session for entry in self.entries.values()]
-        names = [column.name for column in TABLES["sessions"].columns]
-        columns = {name: pa.array([row.get(name) for row in rows]) for name in names}
-        return conform("sessions", pa.table(columns))
+    def vacuum(self, grace_s: float = GRACE_S, *, dry_run: bool = False) -> list[str]:
+        """Delete files that a checkpoint has taken the place of; see `nhcatalog.vacuum.vacuum`."""
+        return vacuum(self._files, grace_s, dry_run=dry_run)
 
-    def _fragments(self) -> dict[str, list[str]]:
-        sizes = self._files.sizes("fragments")
-        files: dict[str, list[str]] = {}
-        for session_id, entry in self.entries.items():
-            for table, fragment in entry.fragments.items():
-                if sizes.get(fragment.path) != fragment.n_bytes:
-                    state = "cut short or changed" if fragment.path in sizes else "missing"
-                    file = self._files.locate(fragment.path)
-                    raise CatalogError(
-                        f"{file}: {state}, though the log names it for session {session_id}",
-                        "restore the file from a copy, or ingest the session again with --existing overwrite",
-                    )
-                files.setdefault(table, []).append(self._files.local(fragment.path))
-        return files
+    def verify(self) -> list[str]:
+        """Everything that is wrong with the files; see `nhcatalog.verify.verify`."""
+        return verify(self._files)
 
 
-def _session_row(session: Mapping[str, Any]) -> dict[str, Any]:
+def session_row(session: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of ``sessions`` as the log keeps it: every column, dates as ISO 8601 text.
+
+    Raises
+    ------
+    UserError
+        If a value does not fit, or the session's path leaves the store.
+    """
     table = conform("sessions", pa.table({name: pa.array([value]) for name, value in session.items()}))
     (row,) = table.to_pylist()
     if not row["session_id"]:
@@ -214,14 +228,11 @@ def _session_row(session: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _parquet(name: str, table: pa.Table, session_id: str) -> bytes:
+def _rows(name: str, table: pa.Table, session_id: str) -> pa.Table:
     if name == "sessions":
         raise UserError("rows for the table 'sessions'", "give the session's row itself")
     rows = conform(name, table)
     others = set(rows["session_id"].unique().to_pylist()) - {session_id}
     if others:
         raise UserError(f"{name}: rows of session {others.pop()!r}", f"give only those of {session_id!r}")
-    buffer = pa.BufferOutputStream()
-    pq.write_table(rows, buffer, compression="zstd")
-    content: bytes = buffer.getvalue().to_pybytes()
-    return content
+    return rows

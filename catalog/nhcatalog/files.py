@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -125,19 +126,24 @@ class LocalFiles:
             return []
 
     def sizes(self, folder: str) -> dict[str, int]:
-        try:
-            with os.scandir(self._folder / folder) as found:
-                return {f"{folder}/{file.name}": file.stat().st_size for file in found if file.is_file()}
-        except FileNotFoundError:
-            return {}
+        return {f"{folder}/{name}": stat.st_size for name, stat in self._stats(self._folder / folder)}
 
     def walk(self, folder: str = "") -> dict[str, Stat]:
         found = {}
-        for parent, _, files in os.walk(self._folder / folder):
-            for file in (Path(parent, name) for name in files):
-                stat = file.stat()
-                found[file.relative_to(self._folder).as_posix()] = Stat(stat.st_size, stat.st_mtime)
+        for parent, _, _ in os.walk(self._folder / folder):
+            for name, stat in self._stats(Path(parent)):
+                path = Path(parent, name).relative_to(self._folder).as_posix()
+                found[path] = Stat(stat.st_size, stat.st_mtime)
         return found
+
+    @staticmethod
+    def _stats(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+        """Names and what is known of the files of a folder; one that goes meanwhile is left out."""
+        with suppress(FileNotFoundError), os.scandir(folder) as found:
+            for file in found:
+                with suppress(FileNotFoundError):
+                    if file.is_file():
+                        yield file.name, file.stat()
 
     def read(self, name: str) -> bytes:
         return (self._folder / name).read_bytes()

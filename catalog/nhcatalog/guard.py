@@ -14,10 +14,12 @@ from typing import Any
 import duckdb
 
 from nhcatalog.errors import UserError
+from nhcatalog.macros import MACROS
 
 QUERY_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 TABLE_FUNCTIONS = frozenset(
     {"generate_series", "histogram", "histogram_values", "json_each", "json_tree", "range", "unnest"}
+    | {name for name, macro in MACROS.items() if macro.is_table}
 )
 
 

@@ -1,10 +1,10 @@
-"""The numbered log: one file per change, and what the catalog holds after the first n of them."""
+"""The numbered log: one small file per change, created by compare-and-swap."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
@@ -12,44 +12,39 @@ from typing import Any, Literal, get_args
 
 from nhcatalog.errors import UserError
 from nhcatalog.files import Files
+from nhcatalog.fragment import Fragment
+from nhcatalog.schema import SCHEMA_VERSION
 
 FORMAT = 1
 FOLDER = "log"
 
-Kind = Literal["add", "replace", "remove"]
+Kind = Literal["add", "replace", "remove", "rebuild"]
 
 _FILE = re.compile(r"(\d{10})\.json")
-_FRAGMENT = re.compile(r"fragments/\w[\w.-]*\.parquet", re.ASCII)
 
 
 class CatalogError(UserError):
     """A catalog whose files contradict one another; names the file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fragment:
-    """A Parquet file with one session's rows of one table.
+class NewerCatalog(CatalogError):
+    """A catalog that a newer version of this software wrote."""
 
-    Attributes
-    ----------
-    path : str
-        Relative to the catalog's folder.
-    n_bytes : int
-        Its size, by which a file cut short is noticed.
-    """
 
-    path: str
-    n_bytes: int
+class MissingCommit(CatalogError):
+    """A log file that is not there: lost, or swept because a checkpoint took its place a moment ago."""
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One change: a session added, replaced or removed.
+    """One change: a session added, replaced or removed, or the whole catalog rebuilt.
 
     Attributes
     ----------
-    kind : {'add', 'replace', 'remove'}
+    kind : {'add', 'replace', 'remove', 'rebuild'}
+        A rebuild changes nothing by itself: the checkpoint that follows it does.
     session_id : str
+        '' for a rebuild.
     session : mapping
         Its row of the table ``sessions`` with dates as ISO 8601 text; empty where removed.
     fragments : mapping of table name to Fragment
@@ -65,50 +60,44 @@ class Commit:
 
     def to_json(self) -> bytes:
         """The content of a log file."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1, allow_nan=False).encode()
+        record = {"format": FORMAT, "schema": SCHEMA_VERSION, **asdict(self)}
+        return json.dumps(record, indent=1, allow_nan=False).encode()
 
     @classmethod
     def from_json(cls, content: bytes) -> Commit:
-        """Parse a log file. Raises ValueError, KeyError or TypeError if it is not one."""
+        """Parse a log file.
+
+        Raises
+        ------
+        NewerCatalog
+            If a newer version wrote it.
+        ValueError, KeyError, TypeError
+            If it is not one.
+        """
         record = json.loads(content)
-        if record["format"] != FORMAT or record["kind"] not in get_args(Kind):
-            raise ValueError(f"format {record['format']!r}, kind {record['kind']!r}: not of this version")
-        fragments = {name: Fragment(**fragment) for name, fragment in record["fragments"].items()}
-        if bad := [file.path for file in fragments.values() if not _FRAGMENT.fullmatch(file.path)]:
-            raise ValueError(f"fragment {bad[0]!r} is not a file of fragments/")
+        check_version(record)
+        if record["kind"] not in get_args(Kind):
+            raise ValueError(f"kind {record['kind']!r}")
+        fragments = {name: Fragment.from_json(fragment) for name, fragment in record["fragments"].items()}
         session = record["session"]
-        if record["kind"] != "remove":
+        if record["kind"] in ("add", "replace"):
             check_inside(session["path"])
             if session["session_id"] != record["session_id"]:
                 raise ValueError(f"session {session['session_id']!r} under the id {record['session_id']!r}")
         return cls(record["kind"], record["session_id"], session, fragments, record["committed_at"])
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One session of the catalog.
-
-    Attributes
-    ----------
-    session : mapping
-        Its row of the table ``sessions``, dates as ISO 8601 text.
-    fragments : mapping of table name to Fragment
-    position : int
-        The log position at which it came in.
-    """
-
-    session: Mapping[str, Any]
-    fragments: Mapping[str, Fragment]
-    position: int
-
-    @property
-    def path(self) -> str:
-        """The session's Zarr group, relative to the store."""
-        return str(self.session["path"])
-
-    @property
-    def content_hash(self) -> str:
-        return str(self.session["content_hash"])
+def check_version(record: Mapping[str, Any]) -> None:
+    """Raise NewerCatalog if a newer version wrote this record, ValueError if its format is none at all."""
+    version, schema = record["format"], record.get("schema", 1)
+    if not (isinstance(version, int) and isinstance(schema, int) and version > 0 and schema > 0):
+        raise ValueError(f"format {version!r}, schema {schema!r}")
+    if version > FORMAT or schema > SCHEMA_VERSION:
+        raise NewerCatalog(
+            f"written by a newer version (format {version}, schema {schema}; this one reads up to "
+            f"{FORMAT} and {SCHEMA_VERSION})",
+            "upgrade neurohorizon",
+        )
 
 
 def check_inside(path: str) -> None:
@@ -116,26 +105,6 @@ def check_inside(path: str) -> None:
     parts = PurePosixPath(path)
     if not parts.parts or parts.is_absolute() or ".." in parts.parts or "\\" in path:
         raise ValueError(f"path {path!r} is not inside the store")
-
-
-def replay(commits: Sequence[Commit]) -> dict[str, Entry]:
-    """The sessions after these commits, by id.
-
-    Raises
-    ------
-    CatalogError
-        If one adds a session that is there, or replaces or removes one that is not.
-    """
-    entries: dict[str, Entry] = {}
-    for position, commit in enumerate(commits, start=1):
-        if (commit.kind == "add") == (commit.session_id in entries):
-            problem = f"{file_name(position)}: cannot {commit.kind} session {commit.session_id} at this point"
-            raise CatalogError(problem, "restore the log from a copy, or ingest into a new store")
-        if commit.kind == "remove":
-            del entries[commit.session_id]
-        else:
-            entries[commit.session_id] = Entry(commit.session, commit.fragments, position)
-    return entries
 
 
 def file_name(position: int) -> str:
@@ -154,26 +123,61 @@ class Log:
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._read: list[Commit] = []
+        self._read: dict[int, Commit] = {}
 
-    def commits(self) -> list[Commit]:
-        """Every commit up to now, position 1 first.
+    def positions(self) -> list[int]:
+        """Every position that has a file, in order."""
+        return sorted(int(found[1]) for name in self._files.names(FOLDER) if (found := _FILE.fullmatch(name)))
+
+    def after(self, position: int) -> tuple[Commit, ...]:
+        """Every commit after a position, the next one first.
 
         Raises
         ------
         CatalogError
             If a file is missing from the numbering or cannot be read.
         """
-        numbers = [int(found[1]) for name in self._files.names(FOLDER) if (found := _FILE.fullmatch(name))]
-        head = max(numbers, default=0)
-        known = self._read if len(self._read) <= head else []
+        head = max(self.positions(), default=0)
+        self._read = {known: commit for known, commit in self._read.items() if position < known <= head}
         # Files are looked for by number, not taken from the listing: a listing made while others write
         # may show a later file and not the one before it.
-        self._read = known + [self._parse(position) for position in range(len(known) + 1, head + 1)]
-        return self._read
+        missing = [number for number in range(position + 1, head + 1) if number not in self._read]
+        self._files.fetch(map(file_name, missing))
+        for number in missing:
+            self._read[number] = self.read(number)
+        return tuple(self._read[number] for number in range(position + 1, head + 1))
 
-    def append(self, decide: Callable[[dict[str, Entry]], Commit]) -> int:
-        """Commit what `decide` makes of the sessions of the moment; again if another writer comes first.
+    def read(self, position: int) -> Commit:
+        """The commit at a position.
+
+        Raises
+        ------
+        CatalogError
+            If its file is missing or cannot be read.
+        """
+        name = file_name(position)
+        try:
+            return Commit.from_json(self._files.read(name))
+        except FileNotFoundError:
+            raise MissingCommit(
+                f"{self._files.locate(name)}: missing, though later ones are there",
+                "restore the file from a copy, or run 'nhdata catalog rebuild'",
+            ) from None
+        except NewerCatalog as error:
+            raise NewerCatalog(f"{self._files.locate(name)}: {error.problem}", error.remedy) from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CatalogError(
+                f"{self._files.locate(name)}: not a readable log entry ({error!r})",
+                "restore the file from a copy, or run 'nhdata catalog rebuild'",
+            ) from None
+
+    def append(self, decide: Callable[[], tuple[int, Commit]]) -> int:
+        """Commit what `decide` makes of the present; again if another writer comes first.
+
+        Parameters
+        ----------
+        decide : callable
+            Gives the position that it has seen last, and the commit to put after it.
 
         Returns
         -------
@@ -181,23 +185,9 @@ class Log:
             The new position.
         """
         while True:
-            commits = self.commits()
-            position = len(commits) + 1
+            seen, commit = decide()
             try:
-                self._files.create(file_name(position), decide(replay(commits)).to_json())
+                self._files.create(file_name(seen + 1), commit.to_json())
             except FileExistsError:
                 continue
-            return position
-
-    def _parse(self, position: int) -> Commit:
-        name = file_name(position)
-        try:
-            return Commit.from_json(self._files.read(name))
-        except FileNotFoundError:
-            problem = "missing, though later ones are there"
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            problem = f"not a readable log entry ({error!r})"
-        raise CatalogError(
-            f"{self._files.locate(name)}: {problem}",
-            "restore the file from a copy, or ingest into a new store",
-        )
+            return seen + 1

@@ -16,6 +16,9 @@ import pyarrow.compute as pc
 
 from nhcatalog.errors import UserError
 
+SCHEMA_VERSION = 2
+"""Raised when a table or column is added (2: ``provenance``). Files of a lower one are read, of a higher refused."""
+
 Type = Literal["VARCHAR", "DATE", "TIMESTAMP", "DOUBLE", "FLOAT", "BIGINT", "BOOLEAN"]
 
 ARROW_TYPES: dict[Type, pa.DataType] = {
@@ -41,10 +44,11 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table: what one row is, an example query, and its columns in order."""
+    """A table: what one row is, an example query, the columns that order a session's rows, and its columns in order."""
 
     row: str
     example: str
+    order: tuple[str, ...]
     columns: tuple[Column, ...]
 
 
@@ -148,16 +152,19 @@ TABLES: dict[str, Table] = {
     "sessions": Table(
         "one recording session",
         "SELECT source, count(*) AS n_sessions, sum(duration_s) / 3600 AS h\nFROM sessions GROUP BY source",
+        (),
         _SESSIONS,
     ),
     "units": Table(
         "one unit (neuron or cluster) of a session",
         "SELECT region, count(*) AS n_units, median(rate_hz) AS rate_hz\nFROM units GROUP BY region",
+        ("unit_index",),
         _UNITS,
     ),
     "unit_features": Table(
         "the reference features of a unit in one window; NULL where undefined",
         "SELECT region, avg(fano_20ms) AS fano_20ms\nFROM units JOIN unit_features USING (unit_id) GROUP BY region",
+        ("unit_id",),
         (
             _UNIT_ID,
             _SESSION_ID,
@@ -171,6 +178,7 @@ TABLES: dict[str, Table] = {
         "one time span: a trial, a stimulus, …",
         "SELECT session_id, interval_index, (fields->>'choice')::DOUBLE AS choice\n"
         "FROM intervals WHERE name = 'trials' AND stop_s - start_s < 10",
+        ("name", "interval_index"),
         (
             _SESSION_ID,
             _SOURCE,
@@ -181,12 +189,30 @@ TABLES: dict[str, Table] = {
             Column("fields", "VARCHAR", "", "JSON object of the row's other columns"),
         ),
     ),
+    "provenance": Table(
+        "one fact about where a session came from and what was left out",
+        "SELECT name AS reason, sum(n)::BIGINT AS units_left_out\nFROM provenance WHERE kind = 'dropped' GROUP BY name",
+        ("kind", "name"),
+        (
+            _SESSION_ID,
+            _SOURCE,
+            Column(
+                "kind",
+                "VARCHAR",
+                "",
+                "file (read), original_id, rule (for a good unit), dropped (units), revision or note",
+            ),
+            Column("name", "VARCHAR", "", "Of a file, its name; of an original id, what it is; of units dropped, why"),
+            Column("value", "VARCHAR", "", "Of a file, its SHA-256; else the id, rule, revision or note"),
+            Column("n", "BIGINT", "", "Of a file, its bytes; of units dropped, how many"),
+        ),
+    ),
 }
 
 
 def arrow_schema(table_name: str) -> pa.Schema:
     """The Arrow schema of a table."""
-    return pa.schema([(column.name, ARROW_TYPES[column.type]) for column in _table(table_name).columns])
+    return pa.schema([(column.name, ARROW_TYPES[column.type]) for column in table_named(table_name).columns])
 
 
 def conform(table_name: str, table: pa.Table) -> pa.Table:
@@ -228,7 +254,8 @@ def markdown() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _table(name: str) -> Table:
+def table_named(name: str) -> Table:
+    """The table of that name. Raises UserError if there is none."""
     if name not in TABLES:
         raise UserError(f"no table '{name}' in the catalog", f"choose one of {', '.join(TABLES)}")
     return TABLES[name]

@@ -16,7 +16,7 @@ Rows = tuple[dict[str, Any], dict[str, pa.Table]]
 
 
 def catalog_rows(session: Session) -> Rows:
-    """The row of ``sessions`` and the tables ``units``, ``unit_features`` and ``intervals`` of one session.
+    """The row of ``sessions``, and the rows of the other tables, of one session.
 
     Raises
     ------
@@ -37,6 +37,7 @@ def catalog_rows(session: Session) -> Rows:
         "units": _units(session, units, unit_ids),
         "unit_features": _features(session, unit_ids),
         "intervals": _intervals(session, intervals),
+        "provenance": _provenance(session),
     }
     return row, {name: conform(name, table) for name, table in tables.items()}
 
@@ -124,3 +125,22 @@ def _intervals(session: Session, intervals: dict[str, dict[str, NDArray[Any]]]) 
             )
         )
     return pa.concat_tables(parts) if parts else pa.table({})
+
+
+def _provenance(session: Session) -> pa.Table:
+    known = session.attrs["provenance"]
+    facts: list[dict[str, Any]] = [
+        *(
+            {"kind": "file", "name": file["name"], "value": file["sha256"], "n": file["size"]}
+            for file in known["files"]
+        ),
+        *({"kind": "original_id", "name": name, "value": value} for name, value in known["original_ids"].items()),
+        {"kind": "rule", "value": known["rule"]},
+        *({"kind": "dropped", "name": reason, "n": n} for reason, n in known["dropped"].items()),
+        *({"kind": "note", "value": note} for note in known.get("notes", ())),
+    ]
+    if known.get("revision"):
+        facts.append({"kind": "revision", "value": known["revision"]})
+    owner = {"session_id": session.session_id, "source": session.source}
+    columns = ("session_id", "source", "kind", "name", "value", "n")
+    return pa.table({name: [(owner | fact).get(name) for fact in facts] for name in columns})

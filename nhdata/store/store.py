@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import zarr
 
-from nhcatalog.catalog import Catalog, Snapshot
+from nhcatalog.catalog import Catalog
 from nhcatalog.errors import UserError
+from nhcatalog.snapshot import Snapshot
 from nhdata.store.layout import STORE_VERSION
 from nhdata.store.session import Session
 

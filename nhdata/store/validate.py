@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import zarr
 
-from nhcatalog.catalog import Catalog, Snapshot
+from nhcatalog.catalog import Catalog
 from nhcatalog.errors import UserError
-from nhcatalog.log import Entry
+from nhcatalog.snapshot import Snapshot
+from nhcatalog.state import Entry
 from nhdata.recording import Provenance, Recording, Series, Spikes
 from nhdata.store.digest import content_hash
 from nhdata.store.layout import SCHEMA_VERSION, STAGING, block_offsets

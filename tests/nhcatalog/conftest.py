@@ -47,7 +47,16 @@ def make_rows(session_id: str, n_units: int = 3, region: str = "CA1") -> Rows:
             "fields": ['{"choice": -1.0}', '{"choice": 1.0}'],
         }
     )
-    return session, {"units": units, "unit_features": features, "intervals": intervals}
+    provenance = pa.table(
+        {
+            "session_id": [session_id] * 2,
+            "kind": ["file", "dropped"],
+            "name": ["spikes.npy", "quality"],
+            "value": ["0" * 64, None],
+            "n": [1000, 7],
+        }
+    )
+    return session, {"units": units, "unit_features": features, "intervals": intervals, "provenance": provenance}
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def test_hostile_sql_is_refused(folder: Path, contents: Any, attack: str) -> Non
     in_scope = pa.table({"a": [1]})  # DuckDB would otherwise find Python variables by name
     outside = folder / "outside"
     snapshot = Catalog(folder / "catalog").snapshot()
-    fragment = folder / "catalog" / snapshot.entries["a"].fragments["units"].path
+    (fragment,) = (folder / "catalog" / "fragments").glob("*-units.parquet")
     before = contents(folder)
     filled = attack
     for name, path in {"outside": outside, "fragment": fragment, "secret": outside / "secret.csv"}.items():
@@ -110,7 +110,7 @@ def test_hostile_sql_is_refused(folder: Path, contents: Any, attack: str) -> Non
         ("SELECT 'a; DROP TABLE x' AS text", 1),
         ("DESCRIBE intervals", 7),
         ("SUMMARIZE units", 33),
-        ("SHOW TABLES", 4),
+        ("SHOW TABLES", 5),
         ("WITH g AS MATERIALIZED (SELECT * FROM units WHERE good) SELECT * FROM g", 5),
         ("WITH RECURSIVE r(a) AS (SELECT 1 UNION ALL SELECT a + 1 FROM r WHERE a < 5) FROM r", 5),
         ("SELECT region FROM units UNION SELECT source FROM sessions", 3),

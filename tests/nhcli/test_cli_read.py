@@ -100,7 +100,8 @@ def test_a_file_that_cannot_be_written_is_named_and_nothing_is_left(nhdata_run, 
 
 
 def test_remedies_name_commands_that_there_are(nhdata_run, small_store) -> None:
-    assert "'describe units'" in nhdata_run("sql", "select nothing from units", "--store", small_store).stderr
+    assert "'nhdata schema'" in nhdata_run("sql", "select nothing from units", "--store", small_store).stderr
+    assert "rate_hz" in nhdata_run("schema", "units").stdout
     assert "rate_hz" in nhdata_run("sql", "describe units", "--store", small_store).stdout
     assert "units" in nhdata_run("sql", "show tables", "--store", small_store).stdout
 
