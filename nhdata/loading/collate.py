@@ -1,135 +1,313 @@
-"""Cut one window out of a session's decoded spikes."""
+"""Cut a whole batch of windows out of decoded spikes in one call."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nhdata.features.jit import kernel
+from nhdata.store.layout import CHUNK_SPIKES
+
+NO_COLUMN = np.uint16(0xFFFF)
+
+
+class Sessions(NamedTuple):
+    """What the kernel must know of all sessions, flat.
+
+    Attributes
+    ----------
+    numerator, denominator : (n_sessions,) int64
+        Width of a bin in ticks.
+    tick_hz : (n_sessions,) float64
+    n_spikes, first_chunk : (n_sessions,), (n_sessions + 1,) int64
+    n_selected, first_unit : (n_sessions,) int64
+        Selected units, and the place of the first of them among all selected ones.
+    column, column_at : (sum of units,) uint16, (n_sessions + 1,) int64
+        Where each unit stands among the selected ones of its session; `NO_COLUMN` for units that are not.
+    """
+
+    numerator: NDArray[np.int64]
+    denominator: NDArray[np.int64]
+    tick_hz: NDArray[np.float64]
+    n_spikes: NDArray[np.int64]
+    first_chunk: NDArray[np.int64]
+    n_selected: NDArray[np.int64]
+    first_unit: NDArray[np.int64]
+    column: NDArray[np.uint16]
+    column_at: NDArray[np.int64]
+
+
+class Windows(NamedTuple):
+    """Windows to cut, one entry each: session, mark, bins to look back for averages, chunks ``[lo, hi)``."""
+
+    session: NDArray[np.int64]
+    mark: NDArray[np.int64]
+    past_bins: NDArray[np.int64]
+    lo: NDArray[np.int64]
+    hi: NDArray[np.int64]
+
+
+class Arrays(NamedTuple):
+    """The arrays of a batch, all of its windows: written in place. See `WindowBatch`."""
+
+    cu_seqlens: NDArray[np.int32]
+    history: NDArray[np.int16]
+    ema_hz: NDArray[np.float32]
+    counts: NDArray[np.int16]
+    unit_id: NDArray[np.int64]
+    unit_mask: NDArray[np.bool_]
 
 
 @kernel
-def bounds(tick: NDArray[np.uint32], context: int, start: int, mark: int, stop: int) -> tuple[int, int, int, int]:
-    """Offsets of the first spikes at or after four ticks, in ascending order of ticks."""
-    at = np.searchsorted(tick, np.uint32(max(context, 0)))
-    a = at + np.searchsorted(tick[at:], np.uint32(max(start, 0)))
-    b = a + np.searchsorted(tick[a:], np.uint32(mark))
-    c = b + np.searchsorted(tick[b:], np.uint32(min(stop, 0xFFFFFFFE)))
-    return int(at), int(a), int(b), int(c)
+def first_at(tick: NDArray[np.uint32], wanted: int) -> int:
+    """Offset of the first of some sorted ticks that is at or after `wanted`."""
+    lo, hi = 0, len(tick)
+    while lo < hi:
+        mid = (lo + hi) >> 1
+        if np.int64(tick[mid]) < wanted:
+            lo = mid + 1
+        else:
+            hi = mid
+    return lo
 
 
 @kernel
-def cut_tokens(
+def bin_edge(mark: int, k: int, numerator: int, denominator: int) -> int:
+    """First tick of bin k about `mark`: bin k holds the ticks t with ``(t - mark) * denominator // numerator == k``."""
+    return mark - (-k * numerator) // denominator
+
+
+@kernel
+def most_tokens(
+    tick: NDArray[np.uint32], slot_of: NDArray[np.int32], sessions: Sessions, windows: Windows, n_history: int
+) -> int:
+    """Spikes in the histories of all windows, of selected units or not."""
+    total = 0
+    for w in range(len(windows.session)):
+        s, mark = windows.session[w], windows.mark[w]
+        start = bin_edge(mark, -n_history, sessions.numerator[s], sessions.denominator[s])
+        for chunk in range(windows.lo[w], windows.hi[w]):
+            at = (np.int64(slot_of[chunk]) - 1) * CHUNK_SPIKES
+            n = min(sessions.n_spikes[s] - (chunk - sessions.first_chunk[s]) * CHUNK_SPIKES, CHUNK_SPIKES)
+            held = tick[at : at + n]
+            total += first_at(held, mark) - first_at(held, start)
+    return total
+
+
+@kernel
+def _clear(values: NDArray[Any]) -> None:
+    flat = values.ravel()
+    for i in range(flat.size):
+        flat[i] = 0
+
+
+@kernel
+def _count_all(tick: NDArray[np.uint32], unit: NDArray[np.uint16], i: int, edge: int, bins: NDArray[np.int16]) -> int:
+    """Count the spikes from `i` on that come before `edge`, but no more than an int16 can be asked to bear.
+
+    Returns where it stopped.
+    """
+    n = min(len(tick), i + 32768)
+    while i + 4 <= n and tick[i + 3] < edge:  # four at a time: the loop is bound by its branches
+        a, b, c, d = unit[i], unit[i + 1], unit[i + 2], unit[i + 3]
+        bins[a] += 1
+        bins[b] += 1
+        bins[c] += 1
+        bins[d] += 1
+        i += 4
+    while i < n and tick[i] < edge:
+        bins[unit[i]] += 1
+        i += 1
+    return i
+
+
+@kernel
+def _count_some(
     tick: NDArray[np.uint32],
     unit: NDArray[np.uint16],
-    column: NDArray[np.int32],
+    i: int,
+    edge: int,
+    column: NDArray[np.uint16],
+    bins: NDArray[np.int16],
+) -> int:
+    """The same for selected units only."""
+    n = min(len(tick), i + 32768)
+    while i < n and tick[i] < edge:
+        c = column[unit[i]]
+        if c < len(bins):
+            bins[c] += 1
+        i += 1
+    return i
+
+
+@kernel
+def _fill_row(session: int, row: int, sessions: Sessions, out: Arrays) -> None:
+    """Units of one window, and zeros where nothing was counted yet."""
+    n = sessions.n_selected[session]
+    for c in range(out.unit_id.shape[1]):
+        out.unit_mask[row, c] = c < n
+        out.unit_id[row, c] = sessions.first_unit[session] + c if c < n else -1
+    _clear(out.history[row])
+    _clear(out.counts[row])
+
+
+@kernel
+def cut(
+    tick: NDArray[np.uint32],
+    unit: NDArray[np.uint16],
+    slot_of: NDArray[np.int32],
+    sessions: Sessions,
+    windows: Windows,
+    first_row: int,
+    decay: NDArray[np.float32],
+    norm: NDArray[np.float32],
+    time_s: NDArray[np.float32],
+    token_unit: NDArray[np.int32],
+    out: Arrays,
+) -> bool:
+    """Write tokens, counts and averages of some windows into the rows of their batch from `first_row` on.
+
+    Parameters
+    ----------
+    tick, unit, slot_of : arrays
+        Decoded chunks, see `nhdata.loading.fetch.Spikes`; all chunks of `windows` are there.
+    decay : (P, M) float32
+        What a spike weighs in each average, by the age of its bin.
+    norm : (P + 1, M) float32
+        Sum of the weights of the first bins, times the width of a bin.
+    time_s, token_unit : (S,) float32, int32
+        Tokens of these windows.
+    out : Arrays
+        Rows need not be zero.
+
+    Returns
+    -------
+    bool
+        False if a count passed 32,767.
+    """
+    fits = True
+    n_history, n_horizon = out.history.shape[1], out.counts.shape[1]
+    n_columns, n_averages = out.unit_id.shape[1], decay.shape[1]
+    average = np.empty((n_columns, n_averages), np.float32)
+    before, n_tokens = np.int64(out.cu_seqlens[first_row]), np.uint64(0)
+    for w in range(len(windows.session)):
+        s, mark, row = windows.session[w], windows.mark[w], first_row + w
+        num, den, hz = sessions.numerator[s], sessions.denominator[s], sessions.tick_hz[s]
+        _fill_row(s, row, sessions, out)
+        _clear(average)
+        history, counts = out.history[row], out.counts[row]
+        column = sessions.column[sessions.column_at[s] : sessions.column_at[s + 1]]
+        # where all units are selected, tokens need no choosing
+        whole = sessions.n_selected[s] == len(column) and n_history * num // den < 2**31
+        past = windows.past_bins[w]
+        k = min(-past, -n_history)
+        start = bin_edge(mark, k, num, den)
+        edge = bin_edge(mark, k + 1, num, den)
+        in_bin = 0
+        for chunk in range(windows.lo[w], windows.hi[w]):
+            at = (np.int64(slot_of[chunk]) - 1) * CHUNK_SPIKES
+            n = min(sessions.n_spikes[s] - (chunk - sessions.first_chunk[s]) * CHUNK_SPIKES, CHUNK_SPIKES)
+            ticks, units = tick[at : at + n], unit[at : at + n]
+            i = first_at(ticks, start)
+            a = i  # first and end of the spikes that are tokens
+            b = i
+            while i < n and k < n_horizon:
+                first = i
+                if k >= -n_history:
+                    bins = counts[k] if k >= 0 else history[k + n_history]
+                    if whole:
+                        i = _count_all(ticks, units, i, edge, bins)
+                    else:
+                        i = _count_some(ticks, units, i, edge, column, bins)
+                    if k < 0:
+                        b = i
+                else:
+                    i += first_at(ticks[i:], edge)
+                    a = i
+                    b = i
+                in_bin += i - first
+                if in_bin > 32767 and k >= -n_history:
+                    fits = fits and bool(np.all(bins >= 0))
+                if k < 0 and past + k >= 0:
+                    weight = decay[-k - 1]
+                    for j in range(first, i):
+                        c = column[units[j]]
+                        if c < n_columns:
+                            for m in range(n_averages):
+                                average[c, m] += weight[m]
+                if i < n and ticks[i] >= edge:
+                    k += 1
+                    edge = bin_edge(mark, k + 1, num, den)
+                    in_bin = 0
+            if whole:
+                n_tokens += _all_tokens(ticks[a:b], units[a:b], mark, hz, time_s[n_tokens:], token_unit[n_tokens:])
+            else:
+                n_tokens += _some_tokens(
+                    ticks[a:b], units[a:b], column, mark, hz, time_s[n_tokens:], token_unit[n_tokens:]
+                )
+        out.cu_seqlens[row + 1] = before + n_tokens
+        for m in range(n_averages):
+            for c in range(n_columns):
+                out.ema_hz[row, m, c] = average[c, m] / norm[past, m] if past > 0 else 0.0
+    return fits
+
+
+@kernel
+def _all_tokens(
+    tick: NDArray[np.uint32],
+    unit: NDArray[np.uint16],
     mark: int,
     tick_hz: float,
     time_s: NDArray[np.float32],
     token_unit: NDArray[np.int32],
 ) -> int:
-    """Write the spikes of selected units as tokens; returns how many there are.
+    """Spikes as tokens, times relative to `mark` by less than 2**31 ticks; returns how many."""
+    tick_s, end = 1.0 / tick_hz, np.uint32(mark)
+    for j in range(len(tick)):
+        time_s[j] = np.int32(tick[j] - end) * tick_s
+    for j in range(len(unit)):
+        token_unit[j] = unit[j]
+    return len(tick)
 
-    Parameters
-    ----------
-    tick, unit : (n,) arrays
-        Spikes of the history.
-    column : (n_units,) int32
-        Where a unit stands among the selected ones; -1 for units that are not.
-    mark : int
-        End of the history: times are relative to it, so always below 0.
-    time_s, token_unit : (≥ n,) arrays
-        Written in place.
-    """
+
+@kernel
+def _some_tokens(
+    tick: NDArray[np.uint32],
+    unit: NDArray[np.uint16],
+    column: NDArray[np.uint16],
+    mark: int,
+    tick_hz: float,
+    time_s: NDArray[np.float32],
+    token_unit: NDArray[np.int32],
+) -> int:
+    """The same for spikes of selected units only."""
     n = 0
-    for i in range(tick.size):
-        c = column[unit[i]]
-        if c >= 0:
-            time_s[n] = (np.int64(tick[i]) - mark) / tick_hz
+    for j in range(len(tick)):
+        c = column[unit[j]]
+        if c != NO_COLUMN:
+            time_s[n] = (np.int64(tick[j]) - mark) * (1.0 / tick_hz)
             token_unit[n] = c
             n += 1
     return n
 
 
-@kernel
-def cut_counts(
-    tick: NDArray[np.uint32],
-    unit: NDArray[np.uint16],
-    column: NDArray[np.int32],
-    mark: int,
-    numerator: int,
-    denominator: int,
-    first_bin: int,
-    out: NDArray[np.int16],
-) -> bool:
-    """Count spikes in bins about `mark`; bin k holds the ticks t with ``(t - mark) * den // num == k``.
+@lru_cache(maxsize=64)
+def ema_decay(tau_s: tuple[float, ...], bin_s: float, n_bins: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Weights of past bins in moving averages of a rate, and what they sum to.
 
-    Parameters
-    ----------
-    first_bin : int
-        Bin of ``out[0]``: 0 for a horizon, ``-n_bins`` for a history.
-    out : (n_bins, ≥ n_selected) int16
-        Added to in place.
+    The weight of age k falls as ``exp(-k * bin_s / tau)``; divided by the sum over the bins there are, times `bin_s`,
+    spikes become a rate: near the start of a recording the average is over what there is, not over imagined silence.
 
     Returns
     -------
-    bool
-        False if a count would have passed 32,767; it is left there, never wrapped.
-    """
-    fits = True
-    for i in range(tick.size):
-        c = column[unit[i]]
-        k = (np.int64(tick[i]) - mark) * denominator // numerator - first_bin
-        if c >= 0 and 0 <= k < out.shape[0]:
-            if out[k, c] == 32767:
-                fits = False
-            else:
-                out[k, c] += 1
-    return fits
-
-
-@kernel
-def cut_ema(
-    tick: NDArray[np.uint32],
-    unit: NDArray[np.uint16],
-    column: NDArray[np.int32],
-    mark: int,
-    numerator: int,
-    denominator: int,
-    weight: NDArray[np.float32],
-    out: NDArray[np.float32],
-) -> None:
-    """Exponential moving averages of the rate at `mark`, from the whole bins before it.
-
-    Parameters
-    ----------
-    weight : (n_bins, M) float32
-        Weight per spike of the bin k bins before the mark, in Hz; see `ema_weights`.
-    out : (M, ≥ n_selected) float32
-        Added to in place.
-    """
-    for i in range(tick.size):
-        c = column[unit[i]]
-        k = -((np.int64(tick[i]) - mark) * denominator // numerator) - 1
-        if c >= 0 and 0 <= k < weight.shape[0]:
-            for m in range(weight.shape[1]):
-                out[m, c] += weight[k, m]
-
-
-@lru_cache(maxsize=256)
-def ema_weights(tau_s: tuple[float, ...], bin_s: float, n_bins: int) -> NDArray[np.float32]:
-    """Weights of past bins that turn counts into moving averages of a rate.
-
-    The weight of age k falls as ``exp(-k * bin_s / tau)`` and each column, times `bin_s`, sums to one over the bins
-    there are: near the start of a recording the average is over what was recorded, not over imagined silence.
-
-    Returns
-    -------
-    (n_bins, M) float32, in Hz per spike
-        Kept for the next window; not to be written to.
+    decay : (n_bins, M) float32
+    norm : (n_bins + 1, M) float32, seconds
+        Entry n is the sum of the first n weights, times `bin_s`.
     """
     age = np.arange(n_bins, dtype=np.float64)[:, None] * bin_s
-    weight = np.exp(-age / np.asarray(tau_s, np.float64)[None, :])
-    return (weight / (weight.sum(0, keepdims=True) * bin_s)).astype(np.float32) if n_bins else weight.astype(np.float32)
+    decay = np.exp(-age / np.asarray(tau_s, np.float64)[None, :])
+    norm = np.concatenate([np.zeros((1, len(tau_s))), np.cumsum(decay, 0) * bin_s])
+    return decay.astype(np.float32), norm.astype(np.float32)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,15 +13,12 @@ import torch.utils.data
 from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
-from nhdata.features.bins import bin_ticks
 from nhdata.loading.batch import WindowBatch
-from nhdata.loading.collate import bounds, cut_counts, cut_ema, cut_tokens, ema_weights
+from nhdata.loading.cutter import WindowCutter
 from nhdata.loading.fetch import SpikeCache
-from nhdata.loading.plan import EpochPlan, WindowShape, plan_epoch, split_span, whole_bins
-from nhdata.loading.selection import ALL_GOOD, SelectedSession, Selection, select_units
+from nhdata.loading.plan import EpochPlan, plan_epoch, split_span, whole_bins
+from nhdata.loading.selection import ALL_GOOD, Selection, select_units
 from nhdata.store.store import open_store
-
-EMA_CONTEXT_S = 20.0
 
 
 class NoWindows(UserError):
@@ -111,9 +107,14 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         gap_s = window_s if gap_s is None else gap_s
         if gap_s < window_s:
             raise UserError(f"gap_s={gap_s} is shorter than a window", f"use at least {window_s}")
-        self._cache = SpikeCache(memory_budget_mb)
-        self._width = [bin_ticks(bin_s, s.tick_hz) for s in self.selection.sessions]
-        self._shapes = [WindowShape(-(-self.n_history * n // d), -(-self.n_horizon * n // d)) for n, d in self._width]
+        self._cutter = WindowCutter(
+            self.selection,
+            bin_s=self.bin_s,
+            n_history=self.n_history,
+            n_horizon=self.n_horizon,
+            ema_tau_s=ema_tau_s,
+            cache=SpikeCache(self.selection.sessions, memory_budget_mb),
+        )
         self._spans = [
             split_span(
                 split,
@@ -123,7 +124,6 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
             )
             for s in self.selection.sessions
         ]
-        self._column = [_columns(s) for s in self.selection.sessions]
         # epoch and batches done live in shared memory, so that workers that persist see them change
         self._position = torch.zeros(2, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
         if len(self) == 0:
@@ -184,7 +184,7 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         """Windows and batches of the current epoch, over all ranks."""
         return plan_epoch(
             self._spans,
-            self._shapes,
+            self._cutter.shapes,
             [len(s.rows) for s in self.selection.sessions],
             batch_size=self.batch_size,
             seed=self.seed,
@@ -223,63 +223,4 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         windows : (B, 2) int64
             Session and mark, as in `EpochPlan.windows`.
         """
-        b, n = len(windows), max((len(self.selection.sessions[s].rows) for s in windows[:, 0]), default=0)
-        history = np.zeros((b, self.n_history, n), np.int16)
-        counts = np.zeros((b, self.n_horizon, n), np.int16)
-        ema = np.zeros((b, len(self.ema_tau_s), n), np.float32)
-        unit_id = np.full((b, n), -1, np.int64)
-        t_s = np.empty(b, np.float64)
-        times, units, lengths = [], [], np.zeros(b + 1, np.int32)
-        for row, (number, mark) in enumerate(windows):
-            session = self.selection.sessions[number]
-            k = len(session.rows)
-            unit_id[row, :k] = np.arange(session.first, session.first + k)
-            t_s[row] = session.t_start_s + mark / session.tick_hz
-            time_s, token_unit = self._cut(int(number), int(mark), history[row], counts[row], ema[row])
-            times.append(time_s)
-            units.append(token_unit)
-            lengths[row + 1] = len(time_s)
-        return WindowBatch(
-            token_time_s=torch.from_numpy(np.concatenate(times) if times else np.empty(0, np.float32)),
-            token_unit=torch.from_numpy(np.concatenate(units) if units else np.empty(0, np.int32)),
-            cu_seqlens=torch.from_numpy(np.cumsum(lengths, dtype=np.int32)),
-            history=torch.from_numpy(history),
-            ema_hz=torch.from_numpy(ema),
-            counts=torch.from_numpy(counts),
-            unit_mask=torch.from_numpy(unit_id >= 0),
-            unit_id=torch.from_numpy(unit_id),
-            session_id=torch.from_numpy(windows[:, 0].copy()),
-            t_s=torch.from_numpy(t_s),
-        )
-
-    def _cut(
-        self, number: int, mark: int, history: NDArray[Any], counts: NDArray[Any], ema: NDArray[Any]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        """Fill one window's rows and return its tokens."""
-        session, (num, den) = self.selection.sessions[number], self._width[number]
-        column = self._column[number]
-        past_bins = min(mark * den // num, round(EMA_CONTEXT_S / self.bin_s)) if self.ema_tau_s else 0
-        context, start = (mark - n_bins * num // den for n_bins in (max(past_bins, self.n_history), self.n_history))
-        stop = mark + self._shapes[number].horizon
-        tick, unit = self._cache.spikes(session.path, context, stop)
-        at, a, b, c = bounds(tick, context, start, mark, stop)
-        time_s, token_unit = np.empty(b - a, np.float32), np.empty(b - a, np.int32)
-        n = cut_tokens(tick[a:b], unit[a:b], column, mark, session.tick_hz, time_s, token_unit)
-        fits = cut_counts(tick[a:b], unit[a:b], column, mark, num, den, -self.n_history, history)
-        fits &= cut_counts(tick[b:c], unit[b:c], column, mark, num, den, 0, counts)
-        if not fits:
-            raise UserError(
-                f"a bin of {self.bin_s} s in session {session.session_id} holds more than 32,767 spikes",
-                "use shorter bins",
-            )
-        if past_bins:
-            weight = ema_weights(self.ema_tau_s, self.bin_s, past_bins)
-            cut_ema(tick[at:b], unit[at:b], column, mark, num, den, weight, ema)
-        return time_s[:n], token_unit[:n]
-
-
-def _columns(session: SelectedSession) -> NDArray[np.int32]:
-    """For each row of the session's units, its place among the selected ones, or -1."""
-    column = np.full(session.n_units, -1, np.int32)
-    column[session.rows] = np.arange(len(session.rows), dtype=np.int32)
-    return column
+        return self._cutter(windows)

@@ -1,85 +1,222 @@
-"""Decoded spikes of sessions, kept under a memory budget."""
+"""Which chunks of the store windows need, and those chunks decoded under a memory budget."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nhdata.store.layout import CHUNK_SPIKES
+from nhdata.features.jit import kernel
+from nhdata.loading.arena import SLOT_BYTES, SpikeArena
+from nhdata.loading.selection import SelectedSession
+from nhdata.store.layout import BLOCK_S, CHUNK_SPIKES
 from nhdata.store.session import Session
+from nhdata.store.shards import SpikeShards
 
-SpikeArrays = tuple[NDArray[np.uint32], NDArray[np.uint16]]
+Rows = Sequence[NDArray[Any]]
+_WAIT_S = 1e-3
+
+
+class Spikes(NamedTuple):
+    """Decoded chunks: chunk c holds ``tick[slot * CHUNK_SPIKES:]`` on, where ``slot = slot_of[c] - 1``."""
+
+    tick: NDArray[np.uint32]
+    unit: NDArray[np.uint16]
+    slot_of: NDArray[np.int32]
+
+
+class ChunkReader:
+    """The chunks of one session: decoded directly on a local disk, through zarr elsewhere."""
+
+    def __init__(self, session: SelectedSession) -> None:
+        self._session = Session(session.path)
+        self._shards: SpikeShards | None = None
+        if isinstance(session.path, Path):
+            with suppress(ValueError):  # laid out in another way
+                self._shards = SpikeShards(session.path)
+
+    def spans(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Bounds of the ticks of each chunk: none is below the first, all are below the second."""
+        return chunk_spans(self._session.block_offsets, self._session.tick_hz, self._session.n_spikes)
+
+    def read(self, numbers: NDArray[np.int64], tick: Rows, unit: Rows) -> None:
+        """Decode chunks, in ascending order, each into an array of CHUNK_SPIKES ticks and one of units."""
+        if self._shards is not None:
+            for k, number in enumerate(numbers.tolist()):
+                self._shards.read_chunk(number, tick[k], unit[k])
+            return
+        edges = np.flatnonzero(np.diff(numbers) > 1) + 1
+        for run in np.split(np.arange(len(numbers)), edges):  # neighbours in one read
+            lo = int(numbers[run[0]]) * CHUNK_SPIKES
+            ticks, units = self._session.read(lo, lo + len(run) * CHUNK_SPIKES)
+            for k, place in enumerate(run.tolist()):
+                part = slice(k * CHUNK_SPIKES, (k + 1) * CHUNK_SPIKES)
+                tick[place][: len(ticks[part])], unit[place][: len(units[part])] = ticks[part], units[part]
+
+
+def chunk_spans(block: NDArray[np.int64], tick_hz: float, n_spikes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Bounds of the ticks of each chunk, from the offsets of the session's 100 ms blocks."""
+    starts = np.arange(0, n_spikes, CHUNK_SPIKES)
+    lasts = np.minimum(starts + CHUNK_SPIKES, n_spikes) - 1
+    per_block = BLOCK_S * tick_hz
+    first, last = (np.searchsorted(block, at, side="right") - 1 for at in (starts, lasts))
+    return np.floor(first * per_block).astype(np.int64), np.ceil((last + 1) * per_block).astype(np.int64) + 1
 
 
 class SpikeCache:
-    """Decode chunks of the store once and keep them while the budget lasts; the least recently used goes first.
+    """Decode chunks of the store once per machine and keep them while the budget lasts.
 
-    The chunk in use is always kept, even where it alone passes the budget. Sessions are opened by the
-    process that asks: nothing open is carried across a fork or a pickle. Their indexes stay (8 bytes for every
-    100 ms of recording) and are not counted.
+    What a batch is being cut from is always there, even where it alone passes the budget. Sessions are opened by
+    the process that asks: nothing open is carried across a fork or a pickle. What stays of each session in
+    each process are the bounds of its chunks, 16 bytes for 131,072 spikes.
 
     Parameters
     ----------
+    sessions : sequence of SelectedSession
     memory_budget_mb : float
-        Megabytes (1e6 bytes) of decoded spikes to keep.
+        Megabytes (1e6 bytes) of decoded spikes to keep, in all processes that share this cache.
+
+    Attributes
+    ----------
+    first_chunk : (n_sessions + 1,) int64
+        Chunks are numbered over all sessions; this is where each session begins.
     """
 
-    def __init__(self, memory_budget_mb: float) -> None:
-        self.budget = int(memory_budget_mb * 1e6)
-        self._forget()
+    def __init__(self, sessions: Sequence[SelectedSession], memory_budget_mb: float) -> None:
+        self._sessions = tuple(sessions)
+        n_chunks = [-(-s.n_spikes // CHUNK_SPIKES) for s in sessions]
+        self.first_chunk = np.cumsum([0, *n_chunks])
+        total = int(self.first_chunk[-1])
+        self.arena = SpikeArena(max(total, 1), min(max(int(memory_budget_mb * 1e6) // SLOT_BYTES, 1), max(total, 1)))
+        self._begin()
 
-    def _forget(self) -> None:
-        self._sessions: dict[Path, Session] = {}
-        self._held: OrderedDict[tuple[Path, int], SpikeArrays] = OrderedDict()
-        self.nbytes = 0
-        """Bytes of decoded spikes held now."""
+    def _begin(self) -> None:
+        self._readers: dict[int, ChunkReader] = {}
+        self._pid = os.getpid()
+        self._low, self._high = np.zeros((2, int(self.first_chunk[-1])), np.int64)
+        self._known = np.zeros(len(self._sessions), bool)
 
-    def __getstate__(self) -> dict[str, int]:
-        return {"budget": self.budget}
+    def __getstate__(self) -> dict[str, Any]:
+        return {"sessions": self._sessions, "first_chunk": self.first_chunk, "arena": self.arena}
 
-    def __setstate__(self, state: dict[str, int]) -> None:
-        self.budget = state["budget"]
-        self._forget()
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._sessions, self.first_chunk, self.arena = state["sessions"], state["first_chunk"], state["arena"]
+        self._begin()
 
-    def spikes(self, path: Path, start_tick: int, stop_tick: int) -> SpikeArrays:
-        """Spikes of the session at `path`: all of ``[start_tick, stop_tick)``, and some about it.
+    def _reader(self, number: int) -> ChunkReader:
+        if number not in self._readers:
+            self._readers[number] = ChunkReader(self._sessions[number])
+        return self._readers[number]
 
-        Returns
-        -------
-        tick : (n,) uint32
-            Sorted.
-        unit : (n,) uint16
-            Row of each spike's unit.
+    def locate(
+        self, session: NDArray[np.int64], start: NDArray[np.int64], stop: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Numbers ``[lo, hi)`` of the chunks that hold the ticks ``[start, stop)`` of each window.
+
+        Parameters
+        ----------
+        session, start, stop : (B,) int64
         """
-        if path not in self._sessions:
-            self._sessions[path] = Session(path)
-        lo, hi = self._sessions[path].offsets(start_tick, stop_tick)
-        parts = []
-        for number in range(lo // CHUNK_SPIKES, max(hi - 1, lo) // CHUNK_SPIKES + 1):
-            at = number * CHUNK_SPIKES
-            inside = slice(max(lo - at, 0), hi - at)
-            tick, unit = self._chunk(path, number)
-            parts.append((tick[inside], unit[inside]))
-        if len(parts) == 1:
-            return parts[0]
-        ticks, units = zip(*parts, strict=True)
-        return np.concatenate(ticks), np.concatenate(units)
+        if self._pid != os.getpid():
+            self._begin()
+        for number in np.unique(session[~self._known[session]]).tolist():
+            part = slice(*self.first_chunk[number : number + 2])
+            self._low[part], self._high[part] = self._reader(number).spans()
+            self._known[number] = True
+        lo, hi = np.empty((2, len(session)), np.int64)
+        _locate(self._low, self._high, self.first_chunk, session, start, stop, lo, hi)
+        return lo, hi
 
-    def _chunk(self, path: Path, number: int) -> SpikeArrays:
-        key = path, number
-        if key not in self._held:
-            chunk = self._sessions[path].read(number * CHUNK_SPIKES, (number + 1) * CHUNK_SPIKES)
-            self._held[key] = chunk
-            self.nbytes += _nbytes(chunk)
-            while self.nbytes > self.budget and len(self._held) > 1:
-                self.nbytes -= _nbytes(self._held.popitem(last=False)[1])
-        self._held.move_to_end(key)
-        return self._held[key]
+    def held(self, lo: NDArray[np.int64], hi: NDArray[np.int64]) -> Iterator[tuple[slice, Spikes]]:
+        """Decoded spikes of all windows, as many windows at a time as there is room for.
+
+        What is yielded is there until the next one is asked for.
+
+        Parameters
+        ----------
+        lo, hi : (B,) int64
+            Chunks of each window.
+        """
+        done, wanted = 0, len(lo)
+        while done < len(lo):
+            rows = slice(done, done + wanted)
+            chunks = _chunks(lo[rows], hi[rows])
+            if wanted == 1 and len(chunks) > self.arena.n_slots:
+                yield rows, self._alone(chunks)
+                done += 1
+                continue
+            with self.arena.pinned(chunks, self._fill) as slots:
+                if slots is not None:
+                    yield rows, Spikes(self.arena.tick, self.arena.unit, self.arena.slot_of)
+                    done += wanted
+                    wanted = min(wanted, len(lo) - done)
+                    continue
+            if wanted == 1:
+                time.sleep(_WAIT_S)  # others have pinned it all, and will let go
+            wanted = max(wanted // 2, 1)
+
+    def fetch(self, lo: NDArray[np.int64], hi: NDArray[np.int64]) -> None:
+        """Decode what windows will need, if it is not here and there is room."""
+        chunks = _chunks(lo, hi)
+        with self.arena.pinned(chunks[~self.arena.holds(chunks)], self._fill):
+            pass
+
+    def _alone(self, chunks: NDArray[np.int64]) -> Spikes:
+        """A window too long for the budget, in memory of its own."""
+        tick, unit = np.empty(len(chunks) * CHUNK_SPIKES, np.uint32), np.empty(len(chunks) * CHUNK_SPIKES, np.uint16)
+        slot_of = np.zeros(len(self.arena.slot_of), np.int32)
+        slot_of[chunks] = 1 + np.arange(len(chunks), dtype=np.int32)
+        self._read(chunks, [*tick.reshape(-1, CHUNK_SPIKES)], [*unit.reshape(-1, CHUNK_SPIKES)])
+        return Spikes(tick, unit, slot_of)
+
+    def _fill(self, chunks: NDArray[np.int64], slots: NDArray[np.int32]) -> None:
+        tick, unit = (flat.reshape(-1, CHUNK_SPIKES) for flat in (self.arena.tick, self.arena.unit))
+        self._read(chunks, [tick[k] for k in slots], [unit[k] for k in slots])
+
+    def _read(self, chunks: NDArray[np.int64], tick: Rows, unit: Rows) -> None:
+        """Decode `chunks`, in ascending order."""
+        owner = np.searchsorted(self.first_chunk, chunks, side="right") - 1
+        for number in np.unique(owner).tolist():
+            a, b = np.searchsorted(owner, [number, number + 1]).tolist()
+            self._reader(number).read(chunks[a:b] - self.first_chunk[number], tick[a:b], unit[a:b])
 
 
-def _nbytes(spikes: SpikeArrays) -> int:
-    tick, unit = spikes
-    return tick.nbytes + unit.nbytes
+@kernel
+def _locate(
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+    first_chunk: NDArray[np.int64],
+    session: NDArray[np.int64],
+    start: NDArray[np.int64],
+    stop: NDArray[np.int64],
+    lo: NDArray[np.int64],
+    hi: NDArray[np.int64],
+) -> None:
+    for w in range(len(session)):
+        a, b = first_chunk[session[w]], first_chunk[session[w] + 1]
+        lo[w] = a + np.searchsorted(high[a:b], start[w], side="right")
+        hi[w] = max(a + np.searchsorted(low[a:b], stop[w], side="left"), lo[w])
+
+
+@kernel
+def _chunks(lo: NDArray[np.int64], hi: NDArray[np.int64]) -> NDArray[np.int64]:
+    """All chunks of some windows, ascending, each once."""
+    every = np.empty((hi - lo).sum(), np.int64)
+    n = 0
+    for w in range(len(lo)):
+        for chunk in range(lo[w], hi[w]):
+            every[n] = chunk
+            n += 1
+    every.sort()
+    kept = 0
+    for k in range(n):
+        if kept == 0 or every[k] != every[kept - 1]:
+            every[kept] = every[k]
+            kept += 1
+    return every[:kept]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -25,12 +25,16 @@ class SelectedSession:
     ----------
     path : Path
         The session's Zarr group.
-    n_units : int
-        Units of the session, selected or not.
+    n_units, n_spikes : int
+        Units and spikes of the session, selected or not.
     rows : (n,) int64
         Rows of the units in the session, ascending.
     first : int
         Position of the first of them in ``Selection.unit_ids``.
+    subject : str
+        Who was recorded; empty where the source does not say.
+    invalid_s : (K, 2) float64
+        Half-open stretches, on the session's clock, that the source calls invalid (intervals ``invalid_times``).
     """
 
     session_id: str
@@ -39,8 +43,11 @@ class SelectedSession:
     t_start_s: float
     n_ticks: int
     n_units: int
+    n_spikes: int
     rows: NDArray[np.int64]
     first: int
+    subject: str = ""
+    invalid_s: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,10 @@ def units_by_id(store: Store, wanted: Collection[str], query: str) -> Selection:
     for unit_id, session_id, row in zip(*(c.to_pylist() for c in table.columns), strict=True):
         if unit_id in wanted:
             rows.setdefault(session_id, []).append((row, unit_id))
+    invalid: dict[str, list[tuple[float, float]]] = {}
+    table = store.sql("select session_id, start_s, stop_s from intervals where name = 'invalid_times' order by start_s")
+    for session_id, start_s, stop_s in zip(*(c.to_pylist() for c in table.columns), strict=True):
+        invalid.setdefault(session_id, []).append((start_s, stop_s))
     unit_ids: list[str] = []
     sessions = []
     for session_id, units in rows.items():
@@ -123,8 +134,11 @@ def units_by_id(store: Store, wanted: Collection[str], query: str) -> Selection:
                 t_start_s=row["t_start_s"],
                 n_ticks=int(row["duration_s"] * row["tick_hz"] + 1e-3),
                 n_units=row["n_units"],
+                n_spikes=row["n_spikes"],
                 rows=np.array([r for r, _ in units], np.int64),
                 first=len(unit_ids),
+                subject=row["subject"] or "",
+                invalid_s=np.array(invalid.get(session_id, []), np.float64).reshape(-1, 2),
             )
         )
         unit_ids.extend(u for _, u in units)

@@ -77,7 +77,8 @@ class Session:
         return zarr.open_group(self.path, mode="r")
 
     @cached_property
-    def _block(self) -> NDArray[np.int64]:
+    def block_offsets(self) -> NDArray[np.int64]:
+        """(n_blocks + 1,) offsets of the first spike at or after each 100 ms; the last is the number of spikes."""
         return np.asarray(self._array("spikes/block")[...])
 
     def _array(self, name: str) -> zarr.Array[Any]:
@@ -103,12 +104,12 @@ class Session:
     def offsets(self, start_tick: int = 0, stop_tick: int | None = None) -> tuple[int, int]:
         """Where ``[start_tick, stop_tick)`` lies among the spikes: all of it in ``[lo, hi)``, and up to 100 ms more."""
         lo, hi = 0, self.n_spikes
-        last = self._block.size - 1
+        last = self.block_offsets.size - 1
         per_block = BLOCK_S * self.tick_hz
         if start_tick > 0:
-            lo = int(self._block[min(int(start_tick / per_block), last)])
+            lo = int(self.block_offsets[min(int(start_tick / per_block), last)])
         if stop_tick is not None:
-            hi = int(self._block[min(max(int(stop_tick / per_block) + 1, 0), last)])
+            hi = int(self.block_offsets[min(max(int(stop_tick / per_block) + 1, 0), last)])
         return lo, hi
 
     def read(self, lo: int, hi: int) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:

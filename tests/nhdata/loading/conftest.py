@@ -15,6 +15,7 @@ from nhdata.ingest import ingest
 from nhdata.loading import WindowBatch, WindowDataset
 from nhdata.loading.selection import SelectedSession, Selection
 from nhdata.sources import SourceOptions
+from nhdata.store.layout import CHUNK_SPIKES
 
 
 @pytest.fixture(scope="session")
@@ -39,15 +40,22 @@ class Train:
 
 
 class Held:
-    """Stands in for the SpikeCache."""
+    """Stands in for the reader of a session's chunks."""
 
-    def __init__(self, trains: dict[Path, Train]) -> None:
-        self.trains = trains
-
-    def spikes(self, path: Path, start_tick: int, stop_tick: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        train = self.trains[path]
+    def __init__(self, train: Train) -> None:
         order = np.argsort(train.tick, kind="stable")
-        return np.asarray(train.tick, np.uint32)[order], np.asarray(train.unit, np.uint16)[order]
+        self.tick, self.unit = (np.asarray(v)[order] for v in (train.tick, train.unit))
+
+    def spans(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        starts = range(0, len(self.tick), CHUNK_SPIKES)
+        ends = [int(self.tick[start : start + CHUNK_SPIKES][-1]) + 1 for start in starts]
+        return np.array([self.tick[start] for start in starts], np.int64), np.array(ends, np.int64)
+
+    def read(self, numbers: NDArray[Any], tick: Any, unit: Any) -> None:
+        for k, number in enumerate(numbers):
+            part = slice(number * CHUNK_SPIKES, (number + 1) * CHUNK_SPIKES)
+            n = len(self.tick[part])
+            tick[k][:n], unit[k][:n] = self.tick[part], self.unit[part]
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +79,7 @@ def windows_over() -> Callable[..., WindowDataset]:
                     t_start_s=one.t_start_s,
                     n_ticks=one.n_ticks,
                     n_units=max([*one.unit, *rows]) + 1,
+                    n_spikes=len(one.tick),
                     rows=rows,
                     first=len(unit_ids),
                 )
@@ -78,7 +87,7 @@ def windows_over() -> Callable[..., WindowDataset]:
             unit_ids += [f"s{number}/{row}" for row in rows]
         selection = Selection("in memory", 0, tuple(unit_ids), tuple(sessions))
         windows = WindowDataset("nowhere", select=selection, split=split, **options)
-        windows._cache = Held({s.path: one for s, one in zip(sessions, trains, strict=True)})
+        windows._cutter.cache._readers = dict(enumerate(map(Held, trains)))
         return windows
 
     return make

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nhcatalog.errors import UserError
 from nhdata.loading import WindowBatch, WindowDataset
-from nhdata.loading.collate import ema_weights
+from nhdata.loading.collate import ema_decay
 
 TICK_RATES_HZ = (30000.0, 24414.0625, 1e6, 30000.3)
 TAU_S = (0.01, 0.2, 3.2)
@@ -178,8 +178,10 @@ def test_ema_looks_back_twenty_seconds(train: Any, windows_over: Make) -> None:
     st.floats(1e-3, 0.1),
     st.integers(1, 1000),
 )
-def test_ema_weights_sum_to_one(tau_s: tuple[float, ...], bin_s: float, n_bins: int) -> None:
-    weight = ema_weights(tau_s, bin_s, n_bins)
-    assert weight.shape == (n_bins, len(tau_s))
-    np.testing.assert_allclose(weight.sum(0, dtype=np.float64) * bin_s, 1.0, rtol=1e-5)
-    assert np.all(np.diff(weight, axis=0) <= 0)
+def test_ema_weights_fall_and_sum_to_their_norm(tau_s: tuple[float, ...], bin_s: float, n_bins: int) -> None:
+    decay, norm = ema_decay(tau_s, bin_s, n_bins)
+    assert decay.shape == (n_bins, len(tau_s))
+    assert norm.shape == (n_bins + 1, len(tau_s))
+    assert np.all(np.diff(decay, axis=0) <= 0)
+    for n in (1, n_bins):
+        np.testing.assert_allclose(decay[:n].sum(0, dtype=np.float64) * bin_s, norm[n], rtol=1e-5)

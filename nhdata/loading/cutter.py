@@ -1,0 +1,145 @@
+"""From windows by number to a batch of tensors: fetch and collate put together."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nhcatalog.errors import UserError
+from nhdata.features.bins import bin_ticks
+from nhdata.loading.batch import WindowBatch
+from nhdata.loading.buffers import Buffers
+from nhdata.loading.collate import NO_COLUMN, Arrays, Sessions, Windows, cut, ema_decay, most_tokens
+from nhdata.loading.fetch import SpikeCache, Spikes
+from nhdata.loading.plan import WindowShape
+from nhdata.loading.selection import SelectedSession, Selection
+
+EMA_CONTEXT_S = 20.0
+
+Tokens = tuple[torch.Tensor, torch.Tensor]
+
+
+class WindowCutter:
+    """Reads and cuts windows of one shape over the sessions of a selection.
+
+    Parameters
+    ----------
+    selection : Selection
+    bin_s : float
+    n_history, n_horizon : int
+        Bins of each.
+    ema_tau_s : tuple of float
+    cache : SpikeCache
+    """
+
+    def __init__(
+        self,
+        selection: Selection,
+        *,
+        bin_s: float,
+        n_history: int,
+        n_horizon: int,
+        ema_tau_s: tuple[float, ...],
+        cache: SpikeCache,
+    ) -> None:
+        self.selection, self.bin_s, self.cache = selection, bin_s, cache
+        self.n_history, self.n_horizon, self.ema_tau_s = n_history, n_horizon, ema_tau_s
+        sessions = selection.sessions
+        num, den = np.array([bin_ticks(bin_s, s.tick_hz) for s in sessions], np.int64).reshape(-1, 2).T.copy()
+        column = [_columns(s) for s in sessions]
+        self._flat = Sessions(
+            numerator=num,
+            denominator=den,
+            tick_hz=np.array([s.tick_hz for s in sessions], np.float64),
+            n_spikes=np.array([s.n_spikes for s in sessions], np.int64),
+            first_chunk=cache.first_chunk,
+            n_selected=np.array([len(s.rows) for s in sessions], np.int64),
+            first_unit=np.array([s.first for s in sessions], np.int64),
+            column=np.concatenate([*column, np.empty(0, np.uint16)]),
+            column_at=np.cumsum([0, *(len(c) for c in column)]),
+        )
+        self._buffers = Buffers()
+        self._most_past = round(EMA_CONTEXT_S / bin_s)
+        self._t_start_s = np.array([s.t_start_s for s in sessions], np.float64)
+        self.shapes = [
+            WindowShape(-(-n_history * n // d), -(-n_horizon * n // d)) for n, d in zip(num, den, strict=True)
+        ]
+
+    def __call__(self, windows: NDArray[np.int64]) -> WindowBatch:
+        """Read and cut windows.
+
+        Parameters
+        ----------
+        windows : (B, 2) int64
+            Session and mark, as in `EpochPlan.windows`.
+        """
+        asked = self._chunks(windows)
+        session, flat = asked.session, self._flat
+        b, n = len(session), int(flat.n_selected[session].max()) if len(session) else 0
+        cu_seqlens, history, ema_hz, counts, unit_id, unit_mask = self._buffers.tensors(
+            ((b + 1,), torch.int32),
+            ((b, self.n_history, n), torch.int16),
+            ((b, len(self.ema_tau_s), n), torch.float32),
+            ((b, self.n_horizon, n), torch.int16),
+            ((b, n), torch.int64),
+            ((b, n), torch.bool),
+        )
+        out = Arrays(*(t.numpy() for t in (cu_seqlens, history, ema_hz, counts, unit_id, unit_mask)))
+        out.cu_seqlens[0] = 0
+        tokens = [
+            self._cut(spikes, Windows(*(values[rows] for values in asked)), rows.start, out)
+            for rows, spikes in self.cache.held(asked.lo, asked.hi)
+        ]
+        if len(tokens) != 1:
+            none = torch.empty(0), torch.empty(0, dtype=torch.int32)
+            tokens = [(torch.cat(times), torch.cat(units)) for times, units in [zip(none, *tokens, strict=True)]]
+        ((time_s, token_unit),) = tokens
+        return WindowBatch(
+            token_time_s=time_s,
+            token_unit=token_unit,
+            cu_seqlens=cu_seqlens,
+            history=history,
+            ema_hz=ema_hz,
+            counts=counts,
+            unit_mask=unit_mask,
+            unit_id=unit_id,
+            session_id=torch.from_numpy(session),
+            t_s=torch.from_numpy(self._t_start_s[session] + asked.mark / flat.tick_hz[session]),
+        )
+
+    def _chunks(self, windows: NDArray[np.int64]) -> Windows:
+        """The chunks that windows need."""
+        session, mark = windows[:, 0].copy(), windows[:, 1].copy()
+        num, den = self._flat.numerator[session], self._flat.denominator[session]
+        past = np.zeros(len(session), np.int64)
+        if self.ema_tau_s:
+            past = np.minimum(mark * den // num, self._most_past)
+        start = mark - np.maximum(past, self.n_history) * num // den
+        stop = mark - -self.n_horizon * num // den
+        return Windows(session, mark, past, *self.cache.locate(session, start, stop))
+
+    def _cut(self, spikes: Spikes, windows: Windows, first_row: int, out: Arrays) -> Tokens:
+        """Fill rows of the batch from `first_row` on, and return their tokens."""
+        most = most_tokens(spikes.tick, spikes.slot_of, self._flat, windows, self.n_history)
+        time_s, token_unit = self._buffers.tensors(((most,), torch.float32), ((most,), torch.int32))
+        decay, norm = ema_decay(self.ema_tau_s, self.bin_s, self._most_past)
+        if not cut(*spikes, self._flat, windows, first_row, decay, norm, time_s.numpy(), token_unit.numpy(), out):
+            raise UserError(
+                f"a bin of {self.bin_s} s in session {self._names(windows)} holds more than 32,767 spikes",
+                "use shorter bins",
+            )
+        n = int(out.cu_seqlens[first_row + len(windows.session)] - out.cu_seqlens[first_row])
+        if n < most // 2:  # few units are selected: do not keep memory for all
+            return time_s[:n].clone(), token_unit[:n].clone()
+        return time_s[:n], token_unit[:n]
+
+    def _names(self, windows: Windows) -> str:
+        return " or ".join(self.selection.sessions[s].session_id for s in np.unique(windows.session))
+
+
+def _columns(session: SelectedSession) -> NDArray[np.uint16]:
+    """For each row of the session's units, its place among the selected ones."""
+    column = np.full(session.n_units, NO_COLUMN, np.uint16)
+    column[session.rows] = np.arange(len(session.rows), dtype=np.uint16)
+    return column
