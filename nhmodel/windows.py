@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ class SessionWindows:
     bin_s : float
     ema_tau_s : tuple of float
         The M time constants of `ema_hz`.
+    onset_s : (E,) float64
+        When the session's trials began, increasing, over the whole session; empty where there are none.
 
     Raises
     ------
@@ -46,6 +48,7 @@ class SessionWindows:
     counts: NDArray[np.unsignedinteger]
     bin_s: float
     ema_tau_s: tuple[float, ...]
+    onset_s: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def __post_init__(self) -> None:
         windows, units = self.n_windows, self.n_units
@@ -71,6 +74,22 @@ class SessionWindows:
     def n_bins(self) -> int:
         """Bins of the horizon."""
         return self.counts.shape[1]
+
+    def bins_since_onset(self, *, known: bool) -> NDArray[np.int64]:
+        """(W, T) whole bins from the latest onset of a trial to the centre of each bin of the horizon; -1 before any.
+
+        Parameters
+        ----------
+        known : bool
+            Count from the latest onset that a forecaster knows of at the end of the history, rather than the
+            latest there is.
+        """
+        if not len(self.onset_s):
+            return np.full((self.n_windows, self.n_bins), -1)
+        at_s = self.t_s[:, None] + (np.arange(self.n_bins) + 0.5) * self.bin_s
+        latest = np.searchsorted(self.onset_s, self.t_s[:, None] if known else at_s, side="right") - 1
+        since = np.floor((at_s - self.onset_s[latest.clip(min=0)]) / self.bin_s).astype(np.int64)
+        return np.where(latest >= 0, since, -1)
 
     def __getitem__(self, rows: slice) -> SessionWindows:
         """A run of the windows, as views: for work in chunks."""

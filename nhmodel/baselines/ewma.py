@@ -34,6 +34,11 @@ class EwmaShrinkage:
         self.weight = fitted[self.tau]
         return self
 
+    def refit(self, windows: SessionWindows) -> Self:
+        self.null = null_expected(windows)
+        self.weight = self._fit_weights(windows, self.tau)
+        return self
+
     def predict(self, windows: SessionWindows) -> NDArray[np.float32]:
         return self.null + self.weight * self._deviation(windows, self.tau)[:, None]
 

@@ -79,10 +79,8 @@ class Glm:
 
     def fit(self, train: SessionWindows, valid: SessionWindows) -> Self:
         null = null_expected(train)
-        self.groups = BinGroups.of(train.n_bins)
-        self.log_base = np.log(self.groups.width[:, None] * null.astype(np.float64))
-        counts, target = self.groups.counts(train), self.groups.counts(valid)
-        self.cap = np.maximum(counts.max(axis=0), 1.0)
+        counts = self._take(train, null)
+        target = self.groups.counts(valid)
         epsilons, ridges = (self.epsilons, self.ridges) if valid.n_windows else ((0.3,), (10.0,))
 
         def loss(history: OwnHistory, theta: Floats) -> float:
@@ -94,9 +92,26 @@ class Glm:
         best = int(np.argmin([loss(*pair) for pair in zip(histories, shared, strict=True)]))
         self.history = histories[best]
         features = self.history(train)
-        fits = [self._fit_units(features, counts, shared[best], ridge) for ridge in ridges]
-        self.theta = min(fits, key=lambda theta: loss(self.history, theta))
+        fits = {ridge: self._fit_units(features, counts, shared[best], ridge) for ridge in ridges}
+        self.ridge = min(fits, key=lambda ridge: loss(self.history, fits[ridge]))
+        self.theta = fits[self.ridge]
         return self
+
+    def refit(self, windows: SessionWindows) -> Self:
+        null = null_expected(windows)
+        counts = self._take(windows, null)
+        self.history = OwnHistory.of(windows, null, self.history.epsilon)
+        features = self.history(windows)
+        self.theta = self._fit_units(features, counts, self._fit_shared(features, counts), self.ridge)
+        return self
+
+    def _take(self, train: SessionWindows, null: NDArray[np.float32]) -> Floats:
+        """Groups of bins, their means and highest counts; returns the (W, G, N) counts."""
+        self.groups = BinGroups.of(train.n_bins)
+        self.log_base = np.log(self.groups.width[:, None] * null.astype(np.float64))
+        counts = self.groups.counts(train)
+        self.cap = np.maximum(counts.max(axis=0), 1.0)
+        return counts
 
     def predict(self, windows: SessionWindows) -> NDArray[np.float32]:
         return self.groups.per_bin(np.minimum(np.exp(self.log_expected(windows)), self.cap))

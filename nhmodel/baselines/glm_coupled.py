@@ -34,6 +34,16 @@ class GlmCoupled:
 
     def fit(self, train: SessionWindows, valid: SessionWindows) -> Self:
         self.own = Glm().fit(train, valid)
+        self._fit_coupling(train, valid, self.max_steps if valid.n_windows else 100)
+        return self
+
+    def refit(self, windows: SessionWindows) -> Self:
+        self.own.refit(windows)
+        self._fit_coupling(windows, windows[:0], self.steps)
+        return self
+
+    def _fit_coupling(self, train: SessionWindows, valid: SessionWindows, steps: int) -> None:
+        """At most `steps` steps, as many as are best on `valid`; exactly `steps` where it is empty."""
         features = self._features(train)
         self.center = features.mean(axis=0)
         self.spread = np.maximum(features.std(axis=0), 1e-3)
@@ -48,15 +58,14 @@ class GlmCoupled:
         up = torch.zeros(rank, *own.shape[1:], requires_grad=True)
         optimizer = torch.optim.AdamW([down, up], lr=self.learning_rate, weight_decay=self.weight_decay)
         order = torch.Generator().manual_seed(0)
-        steps = self.max_steps if valid.n_windows else 100
-        best_loss, best_step = np.inf, 0
+        best_loss, self.steps = np.inf, 0
         for step in range(steps + 1):
             if step % self.check_every == 0:
                 self.down, self.up = down.detach().numpy(), up.detach().numpy()
                 loss = poisson_loss(target, self._expected(valid))
                 if loss < best_loss or not valid.n_windows:
-                    best_loss, best_step, best = loss, step, (self.down.copy(), self.up.copy())
-                if step - best_step >= self.patience_steps:
+                    best_loss, self.steps, best = loss, step, (self.down.copy(), self.up.copy())
+                if step - self.steps >= self.patience_steps:
                     break
             rows = torch.randint(len(inputs), (min(self.batch_windows, len(inputs)),), generator=order)
             log_expected = own[rows] + torch.tensordot(inputs[rows] @ down, up, 1)
@@ -65,7 +74,6 @@ class GlmCoupled:
             batch_loss.backward()
             optimizer.step()
         self.down, self.up = best
-        return self
 
     def predict(self, windows: SessionWindows) -> NDArray[np.float32]:
         return self.own.groups.per_bin(self._expected(windows))

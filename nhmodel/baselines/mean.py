@@ -17,7 +17,10 @@ class Mean:
     name = "mean"
 
     def fit(self, train: SessionWindows, valid: SessionWindows) -> Self:
-        self.null = null_expected(train)
+        return self.refit(train)
+
+    def refit(self, windows: SessionWindows) -> Self:
+        self.null = null_expected(windows)
         return self
 
     def predict(self, windows: SessionWindows) -> NDArray[np.float32]:
@@ -40,6 +43,10 @@ class TrailingMean:
         if valid.n_windows:
             summed = valid.counts.sum(axis=1, dtype=np.int64)
             self.fraction = min(self.fractions, key=lambda f: poisson_loss(summed, valid.n_bins * self._rate(valid, f)))
+        return self
+
+    def refit(self, windows: SessionWindows) -> Self:
+        self.null = null_expected(windows)
         return self
 
     def predict(self, windows: SessionWindows) -> NDArray[np.float32]:

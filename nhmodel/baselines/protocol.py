@@ -15,12 +15,15 @@ class Baseline(Protocol):
     """A forecaster of one session, fitted without a look at the windows it is scored on.
 
     `fit` learns from `train` and chooses hyper-parameters by Poisson likelihood on `valid`; where `valid` has
-    no windows, the class's documented defaults stand.
+    no windows, the class's documented defaults stand. `refit` learns once more, from other windows of the same
+    session, and keeps what was chosen: so that a short reference is not left with a quarter unused.
     """
 
     name: str
 
     def fit(self, train: SessionWindows, valid: SessionWindows) -> Self: ...
+
+    def refit(self, windows: SessionWindows) -> Self: ...
 
     def predict(self, windows: SessionWindows) -> NDArray[np.float32]:
         """(W, T, N) expected counts per bin, all above zero; never reads ``windows.counts``."""

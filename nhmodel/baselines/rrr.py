@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Self
 
 import numpy as np
@@ -40,22 +40,7 @@ class ReducedRankRidge:
 
     def fit(self, train: SessionWindows, valid: SessionWindows) -> Self:
         self.own = EwmaShrinkage().fit(train, valid)
-        self.scale = np.sqrt(self.own.null)
-        inputs = self._inputs(train)
-        self.pca = PCA(min(self.max_axes, *inputs.shape), random_state=0).fit(inputs)
-        z = self.pca.transform(inputs)
-        s = np.sum(z**2, axis=0, dtype=np.float64)
-        c = self._cross(z, train)
-        gram = (c @ c.T).astype(np.float64)
-        typical = max(float(s.sum()) / min(inputs.shape), 1e-6)
-
-        def maps(ridge: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-            d = 1 / np.sqrt(s + ridge * typical)
-            span = [max(0, len(d) - max(self.ranks)), len(d) - 1]
-            leading = scipy.linalg.eigh(d[:, None] * gram * d, subset_by_index=span)[1][:, ::-1]
-            down = (d[:, None] * leading).astype(np.float32)
-            return down, down.T @ c
-
+        maps = self._maps(train)
         self.ridge, self.rank, self.floor = 10.0, 8, 0.3
         if valid.n_windows:
             z, own = self.pca.transform(self._inputs(valid)), self.own.predict(valid)
@@ -74,6 +59,32 @@ class ReducedRankRidge:
                 self.floors, key=lambda floor: poisson_loss(valid.counts, self._forecast(own, shared, floor))
             )
         return self
+
+    def refit(self, windows: SessionWindows) -> Self:
+        self.own.refit(windows)
+        down, up = self._maps(windows)(self.ridge)
+        self.down, self.up = down[:, : self.rank], up[: self.rank]
+        return self
+
+    def _maps(self, train: SessionWindows) -> Callable[[float], tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Take scale and principal axes from `train`; returns what makes the two factors of each ridge's map."""
+        self.scale = np.sqrt(self.own.null)
+        inputs = self._inputs(train)
+        self.pca = PCA(min(self.max_axes, *inputs.shape), random_state=0).fit(inputs)
+        z = self.pca.transform(inputs)
+        s = np.sum(z**2, axis=0, dtype=np.float64)
+        c = self._cross(z, train)
+        gram = (c @ c.T).astype(np.float64)
+        typical = max(float(s.sum()) / min(inputs.shape), 1e-6)
+
+        def maps(ridge: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            d = 1 / np.sqrt(s + ridge * typical)
+            span = [max(0, len(d) - max(self.ranks)), len(d) - 1]
+            leading = scipy.linalg.eigh(d[:, None] * gram * d, subset_by_index=span)[1][:, ::-1]
+            down = (d[:, None] * leading).astype(np.float32)
+            return down, down.T @ c
+
+        return maps
 
     def predict(self, windows: SessionWindows) -> NDArray[np.float32]:
         expected = np.empty((windows.n_windows, windows.n_bins, windows.n_units), np.float32)

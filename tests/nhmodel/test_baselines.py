@@ -13,9 +13,12 @@ from nhmodel.baselines import BASELINES, null_expected
 from nhmodel.baselines.ewma import EwmaShrinkage
 from nhmodel.baselines.glm import Glm
 from nhmodel.baselines.glm_coupled import GlmCoupled
-from nhmodel.baselines.mean import TrailingMean
+from nhmodel.baselines.gru import Gru
+from nhmodel.baselines.mean import Mean, TrailingMean
 from nhmodel.baselines.newton import fit_poisson
 from nhmodel.baselines.protocol import poisson_loss
+from nhmodel.baselines.psth import Psth
+from nhmodel.baselines.ridge_ar import RidgeAutoregression
 from nhmodel.baselines.rrr import ReducedRankRidge
 from nhmodel.metrics import ScoreSums, scores
 from nhmodel.windows import SessionWindows
@@ -88,6 +91,15 @@ def permuted(windows, order):
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def brief_gru():
+    """Enough steps to find what is there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Gru, "max_steps", 200)
+        patch.setattr(Gru, "patience_steps", 75)
+        yield
+
+
 @pytest.fixture(scope="module")
 def own_rates():
     return windowed(independent(0))
@@ -127,6 +139,26 @@ def test_forecasts_are_positive_counts_per_bin(fitted, coupled, name):
 
 
 @pytest.mark.parametrize("name", BASELINES)
+def test_refitting_to_the_same_windows_changes_nothing(fitted, coupled, name):
+    """All that is chosen stands, and what is learnt is learnt from the windows alone."""
+    train, valid, test = coupled
+    again = BASELINES[name]().fit(train, valid).refit(train).predict(test)
+    np.testing.assert_allclose(again, fitted[name].predict(test), rtol=0.02 if name == "gru" else 1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in BASELINES if name != "psth"])  # without trials it is the mean
+def test_refitting_to_a_short_reference_uses_all_of_it(own_rates, name):
+    train, _, test = own_rates
+    fit, tune, whole = train[:150], train[150:200], train[:200]
+    short = BASELINES[name]().fit(fit, tune)
+    before = fp_bps(short, whole, test)
+    after = fp_bps(short.refit(whole), whole, test)
+    assert after > before - (0.05 if name == "gru" else 0.02)
+    if name != "trailing_mean":
+        assert (short.predict(test) != BASELINES[name]().fit(fit, tune).predict(test)).any()
+
+
+@pytest.mark.parametrize("name", BASELINES)
 def test_targets_cannot_change_forecasts(fitted, coupled, name):
     test = coupled[2]
     blind = replace(test, counts=np.full_like(test.counts, 9))
@@ -140,7 +172,7 @@ def test_chunks_of_windows_change_nothing(fitted, coupled, name):
     np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", [name for name in BASELINES if name != "gru"])  # its first weights are drawn by column
 def test_the_order_of_units_does_not_matter(fitted, coupled, name):
     order = np.random.default_rng(0).permutation(coupled[0].n_units)
     train, valid, test = (permuted(split, order) for split in coupled)
@@ -179,6 +211,7 @@ def test_own_history_is_found(own_rates):
     assert got["ewma"] > 0.1
     assert got["ewma"] > got["trailing_mean"]
     assert got["rrr"] > got["ewma"] - 0.02
+    assert got["ridge_ar"] > 0.3
     assert got["glm"] > got["ewma"] - 0.01
     assert got["glm_coupled"] > got["glm"] - 0.02
 
@@ -195,6 +228,7 @@ def test_coupling_is_found(fitted, coupled):
 
     assert score("rrr") > score("ewma") + 0.05
     assert score("glm_coupled") > score("glm") + 0.03
+    assert score("gru") > score("ewma") + 0.03
     assert score("mean") == 0
 
 
@@ -202,7 +236,7 @@ def test_noise_is_left_alone():
     """Counts without structure: nothing to gain, and little may be lost."""
     rng = np.random.default_rng(8)
     train, valid, test = windowed(rng.poisson(0.1, (8000, 10)).astype(np.uint8))
-    for name in ("ewma", "rrr", "glm", "glm_coupled"):
+    for name in ("ewma", "ridge_ar", "rrr", "glm", "glm_coupled", "gru"):
         assert -0.03 < fp_bps(BASELINES[name]().fit(train, valid), train, test) < 0.02
 
 
@@ -322,3 +356,79 @@ def test_glm_coupled_keeps_the_glm_where_coupling_does_not_help(own_rates, monke
     monkeypatch.setattr(GlmCoupled, "weight_decay", 0.0)
     got = GlmCoupled().fit(train, valid).predict(test)
     np.testing.assert_allclose(got, Glm().fit(train, valid).predict(test), rtol=1e-6)
+
+
+def test_ridge_autoregression_is_the_normal_equations(own_rates, monkeypatch):
+    monkeypatch.setattr(RidgeAutoregression, "ridges", (1.0,))
+    train, valid, test = own_rates
+    baseline = RidgeAutoregression().fit(train, valid)
+    null = null_expected(train)[3]
+
+    def inputs(windows):
+        past = [windows.history[..., 3], windows.ema_hz[..., 3] * BIN_S]
+        return np.concatenate(past, axis=1, dtype=np.float64) - null
+
+    x, y = inputs(train), train.counts[..., 3] - null
+    weights = np.linalg.solve(x.T @ x + np.mean(x**2) * len(x) * np.eye(x.shape[1]), x.T @ y)
+    want = np.maximum(null + inputs(test) @ weights, baseline.floor * null)
+    np.testing.assert_allclose(baseline.predict(test)[..., 3], want, rtol=1e-3, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def evoked():
+    """Every second, unit 0 fires for 100 ms and unit 1 is silent for 300 ms; unit 2 does not care."""
+    rng = np.random.default_rng(5)
+    onset_s = np.arange(1.0, 158.0) + rng.uniform(0, 0.2, 157)
+    since_s = (np.arange(8_000) + 0.5) * BIN_S
+    since_s = since_s - onset_s[np.searchsorted(onset_s, since_s).clip(min=1) - 1]
+    rate = np.full((8_000, 3), 0.1)
+    rate[(since_s >= 0) & (since_s < 0.1), 0] = 0.9
+    rate[(since_s >= 0) & (since_s < 0.3), 1] = 0.001
+    splits = windowed(rng.poisson(rate).astype(np.uint8))
+    return [replace(split, onset_s=onset_s) for split in splits]
+
+
+def test_psth_is_the_mean_after_an_onset_that_is_known(evoked):
+    train, valid, test = evoked
+    psth = Psth().fit(train, valid)
+    assert psth.expected[2, 0] == pytest.approx(0.9, rel=0.35)
+    assert psth.expected[8, 1] < 0.03
+    assert psth.expected[10:40, 2].mean() == pytest.approx(0.1, rel=0.15)
+    assert fp_bps(psth, train, test) > 0.1
+
+
+def test_psth_does_not_know_trials_to_come(evoked):
+    train, valid, test = evoked
+    psth = Psth().fit(train, valid)
+    for window in range(0, test.n_windows, 9):
+        one = test[window : window + 1]
+        seen = replace(one, onset_s=one.onset_s[one.onset_s <= one.t_s[0]])
+        np.testing.assert_array_equal(psth.predict(one), psth.predict(seen))
+
+
+def test_psth_is_the_mean_without_trials_and_long_after_them(evoked):
+    train, valid, test = evoked
+    bare = replace(test, onset_s=np.zeros(0))
+    psth = Psth().fit(train, valid)
+    np.testing.assert_array_equal(psth.predict(bare), Mean().fit(train, valid).predict(bare))
+    late = replace(test, onset_s=test.t_s[:1] - 1000)
+    np.testing.assert_array_equal(psth.predict(late), Mean().fit(train, valid).predict(late))
+
+
+def test_bins_since_an_onset_are_counted_from_bin_centres(evoked):
+    test = evoked[2][:1]
+    early, late = test.t_s[0] - 0.105, test.t_s[0] + 0.045
+    one = replace(test, onset_s=np.array([early, late]))
+    assert one.bins_since_onset(known=True)[0].tolist() == [5 + k for k in range(T)]
+    assert one.bins_since_onset(known=False)[0].tolist() == [5, 6, *range(T - 2)]
+    assert (replace(test, onset_s=np.array([late + 9])).bins_since_onset(known=False) == -1).all()
+
+
+def test_gru_keeps_the_mean_where_it_learns_nothing(own_rates, monkeypatch):
+    train, valid, test = own_rates
+    monkeypatch.setattr(Gru, "learning_rate", 1.0)
+    monkeypatch.setattr(Gru, "max_steps", 60)
+    gru = Gru().fit(train, valid)
+    mean = np.broadcast_to(null_expected(train), test.counts.shape)
+    assert gru.steps == 0
+    np.testing.assert_allclose(gru.predict(test), mean, rtol=1e-5)
