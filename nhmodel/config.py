@@ -84,7 +84,7 @@ def preset_names() -> list[str]:
     return sorted(p.name.removesuffix(".toml") for p in files("nhmodel.presets").iterdir() if p.name.endswith(".toml"))
 
 
-def load_config(preset: str = "tiny", settings: Sequence[str] = ()) -> Config:
+def load_config(preset: str = "tiny", settings: Sequence[str] = (), *, select: str | None = None) -> Config:
     """A preset or a TOML file, changed by ``section.key=value`` settings.
 
     Parameters
@@ -93,6 +93,8 @@ def load_config(preset: str = "tiny", settings: Sequence[str] = ()) -> Config:
         Name of a preset, or the path of a ``.toml`` file.
     settings : sequence of str
         E.g. ``"train.max_minutes=4"``; values are read as TOML, else as text.
+    select : str, optional
+        The setting ``data.select``.
 
     Raises
     ------
@@ -121,6 +123,8 @@ def load_config(preset: str = "tiny", settings: Sequence[str] = ()) -> Config:
         raise UserError(f"{preset}: {error}", "mend the file") from None
     for setting in settings:
         _apply(values, setting)
+    if select is not None:
+        values.setdefault("data", {})["select"] = select
     try:
         return Config.model_validate(values)
     except ValidationError as error:

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import xlogy
 
 from nhmodel.likelihood import Floats, bits, floored, moments_of, poisson_nll, within_unit
+from nhmodel.psth import psth_r2, psth_sums
 
 Ints = NDArray[np.int64]
 
@@ -45,9 +46,18 @@ class SessionSums:
     unit_spikes: Ints
     unit_moments: Floats
     """(5, N): Σy, Σf, Σy², Σf², Σyf."""
+    psth: Floats
+    """(K, 1 + 2 N): bins seen, Σy and Σf of each unit, by time since the onset of a trial."""
 
     @classmethod
-    def of(cls, t_s: ArrayLike, counts: NDArray[Any], expected: NDArray[Any], null: ArrayLike) -> SessionSums:
+    def of(
+        cls,
+        t_s: ArrayLike,
+        counts: NDArray[Any],
+        expected: NDArray[Any],
+        null: ArrayLike,
+        since_onset: NDArray[np.int64] | None = None,
+    ) -> SessionSums:
         """Sums of one chunk; shapes as in `ScoreSums.add`."""
         y, origin = np.array(counts, dtype=np.float64, order="C"), floored(null)
         rate = floored(np.ascontiguousarray(expected))
@@ -68,6 +78,7 @@ class SessionSums:
             unit_saturated=(y - xlogy(y, y)).sum(axis=(0, 1)),
             unit_spikes=spikes.sum(axis=(0, 1)),
             unit_moments=moments_of(y - origin, rate - origin),
+            psth=psth_sums(y, rate, since_onset),
         )
 
     def __add__(self, other: SessionSums) -> SessionSums:
@@ -99,7 +110,15 @@ class ScoreSums:
     def __init__(self, sessions: Mapping[str, SessionSums] | None = None) -> None:
         self.sessions: dict[str, SessionSums] = dict(sessions or {})
 
-    def add(self, session_id: str, t_s: Floats, counts: NDArray[Any], expected: NDArray[Any], null: ArrayLike) -> None:
+    def add(
+        self,
+        session_id: str,
+        t_s: Floats,
+        counts: NDArray[Any],
+        expected: NDArray[Any],
+        null: ArrayLike,
+        since_onset: NDArray[np.int64] | None = None,
+    ) -> None:
         """Take windows of one session.
 
         Parameters
@@ -112,6 +131,8 @@ class ScoreSums:
             Forecast, expected counts per bin; clamped to `EXPECTED_FLOOR`.
         null : (N,) floating
             Expected counts per bin of the null, from training or reference data, never from these windows.
+        since_onset : (W, T) int, optional
+            Bins since the onset of a trial, -1 before any: `SessionWindows.bins_since_onset`.
 
         Raises
         ------
@@ -128,7 +149,8 @@ class ScoreSums:
         rows = max(1, CHUNK_VALUES // max(1, counts[0].size)) if len(counts) else 1
         for start in range(0, len(counts), rows):
             chunk = slice(start, start + rows)
-            part = SessionSums.of(t_s[chunk], counts[chunk], expected[chunk], null)
+            since = None if since_onset is None else since_onset[chunk]
+            part = SessionSums.of(t_s[chunk], counts[chunk], expected[chunk], null, since)
             self.sessions[session_id] = self.sessions[session_id] + part if session_id in self.sessions else part
 
     def __add__(self, other: ScoreSums) -> ScoreSums:
@@ -150,7 +172,9 @@ def scores(sums: ScoreSums) -> dict[str, Any]:
         one spike in the scored windows. ``poisson_d2``: ``1 - (nll - sat) / (null - sat)``, sat = the
         likelihood of a forecast equal to the counts. ``within_unit_r``, ``within_unit_r2``: correlation and
         ``1 - SSE / SST`` of each unit over its (window, bin) samples about its own mean, averaged over units
-        whose counts vary; a forecast that never varies has r = 0. ``bin_fp_bps``: fp_bps of each bin of the
+        whose counts vary; a forecast that never varies has r = 0. ``psth_r2``: ``1 - SSE / SST`` of each unit's mean
+        forecast over trials, at each time within a second of their onset, against its mean counts, averaged over
+        units; None without trials (Pei et al. 2021). ``bin_fp_bps``: fp_bps of each bin of the
         horizon (list). ``n_windows``, ``n_spikes``. A score with nothing to divide by is None, never NaN.
     """
     parts = sums.sessions.values()
@@ -169,6 +193,7 @@ def scores(sums: ScoreSums) -> dict[str, Any]:
         "poisson_d2": float(1 - (nll.sum() - saturated.sum()) / gap) if gap > 0 else None,
         "within_unit_r": r,
         "within_unit_r2": r2,
+        "psth_r2": psth_r2([part.psth for part in parts]),
         "bin_fp_bps": [
             bits(*bin_sums)
             for bin_sums in zip(

@@ -9,15 +9,18 @@ from typing import Any
 
 from bokeh.embed import file_html
 from bokeh.layouts import column
-from bokeh.models import ColumnDataSource, Div, Whisker
-from bokeh.palettes import Category10_10
+from bokeh.models import ColumnDataSource, Div, Slope, Whisker
+from bokeh.palettes import Category20_20
 from bokeh.plotting import figure
 from bokeh.resources import INLINE
 
-from nhmodel.evaluation.evaluate import MODEL, ORACLES, Evaluation, Example
+from nhmodel.evaluation.result import HEADLINES, MODEL, ORACLES, Evaluation, Example, tables
 
 WIDTH = 900
 COLORS = ("#1f77b4", "#b0b0b0")
+
+Rows = dict[str, dict[str, Any]]
+"""Scores by the name that is shown."""
 
 
 def write_report(evaluation: Evaluation, value: dict[str, Any], path: str | Path) -> None:
@@ -31,11 +34,15 @@ def write_report(evaluation: Evaluation, value: dict[str, Any], path: str | Path
     path : path
     """
     parts: list[Any] = [_heading(value)]
-    for regime, delta in zip(evaluation.regimes, value["deltas_by_regime"], strict=True):
-        rows = [row for row in value["scores"] if row["regime"] == regime]
-        parts += [_verdict(regime, delta), _bars(regime, rows), _curves(regime, rows, evaluation), _table(rows)]
+    for title, rows in tables(value).items():
+        regimes = dict.fromkeys(row["regime"] for row in rows.values() if row["model"] == MODEL)
+        parts.append(Div(text=f"<h2>{title.capitalize()}</h2>", width=WIDTH))
+        parts += [_verdict(delta) for delta in value["deltas_by_regime"] if delta["regime"] in regimes]
+        parts += [_bars(title, rows), _table(rows), _curves(title, rows, evaluation)]
+        parts += [_calibration(evaluation, list(regimes))] if regimes else []
+        parts += _regions(title, [row for row in value["regions"] if row["regime"] in _chosen(rows)])
     parts += [_trace(example) for example in evaluation.examples]
-    page = file_html(column(*parts), INLINE, title=f"NeuroHorizon: {value['run']}")
+    page = file_html(column(*parts), INLINE, title=f"NeuroHorizon: {value['run'] or 'baselines'}")
     temporary = Path(f"{path}.{os.getpid()}.part")
     temporary.parent.mkdir(parents=True, exist_ok=True)
     temporary.write_text(page)
@@ -44,36 +51,37 @@ def write_report(evaluation: Evaluation, value: dict[str, Any], path: str | Path
 
 def _heading(value: dict[str, Any]) -> Div:
     return Div(
-        text=f"<h1>{html.escape(value['run'])}</h1><p>{value['n_windows']} windows, split <b>{value['split']}</b>: "
-        f"{value['horizon_s']} s ahead in bins of {value['bin_s']} s. Scores are bits per spike gained over the "
-        "null, each unit's mean rate in its training split or reference. <i>flat</i> is an oracle: the best "
-        "forecast that never changes, fitted to the scored windows themselves.</p>",
+        text=f"<h1>{html.escape(value['run'] or 'baselines')}</h1><p>{value['n_windows']} windows, split "
+        f"<b>{value['split']}</b>: {value['horizon_s']} s ahead in bins of {value['bin_s']} s. Scores are bits per "
+        "spike gained over the null, each unit's mean rate in its training split or reference. <i>flat</i> is an "
+        "oracle: the best forecast that never changes, fitted to the scored windows themselves; so is "
+        "<i>true_rate</i>, in simulations.</p>",
         width=WIDTH,
     )
 
 
-def _verdict(regime: str, delta: dict[str, Any]) -> Div:
+def _verdict(delta: dict[str, Any]) -> Div:
     lo, hi = delta["ci95"]
     if lo is None:
         text = "Too few windows to say how the model compares with the baselines."
     else:
         verdict = "above" if lo > 0 else "below" if hi < 0 else "not distinguishable from"
         text = (
-            f"The model is <b>{verdict}</b> the best baseline, {delta['baseline']}: "
+            f"{delta['regime'].capitalize()}: the model is <b>{verdict}</b> the best baseline, {delta['baseline']}: "
             f"{delta['fp_bps']:+.3f} bits per spike, 95 % interval [{lo:+.3f}, {hi:+.3f}]."
         )
-    return Div(text=f"<h2>Sessions: {regime}</h2><p>{text}</p>", width=WIDTH)
+    return Div(text=f"<p>{text}</p>", width=WIDTH)
 
 
-def _bars(regime: str, rows: list[dict[str, Any]]) -> Any:
-    rows = sorted((r for r in rows if r["fp_bps"] is not None), key=lambda r: r["fp_bps"])
+def _bars(title: str, rows: Rows) -> Any:
+    shown = {name: r for name, r in reversed(rows.items()) if r["fp_bps"] is not None}
     source = ColumnDataSource(
         {
-            "model": [r["model"] for r in rows],
-            "fp_bps": [r["fp_bps"] for r in rows],
-            "lo": [r["fp_bps"] if r["fp_bps_ci95"][0] is None else r["fp_bps_ci95"][0] for r in rows],
-            "hi": [r["fp_bps"] if r["fp_bps_ci95"][1] is None else r["fp_bps_ci95"][1] for r in rows],
-            "color": [COLORS[0] if r["model"] == MODEL else COLORS[1] for r in rows],
+            "model": list(shown),
+            "fp_bps": [r["fp_bps"] for r in shown.values()],
+            "lo": [r["fp_bps"] if r["fp_bps_ci95"][0] is None else r["fp_bps_ci95"][0] for r in shown.values()],
+            "hi": [r["fp_bps"] if r["fp_bps_ci95"][1] is None else r["fp_bps_ci95"][1] for r in shown.values()],
+            "color": [COLORS[0] if r["model"] == MODEL else COLORS[1] for r in shown.values()],
         }
     )
     ends = [0.0, *source.data["lo"], *source.data["hi"]]
@@ -82,8 +90,8 @@ def _bars(regime: str, rows: list[dict[str, Any]]) -> Any:
         y_range=source.data["model"],
         x_range=(min(ends) - margin, max(ends) + margin),
         width=WIDTH,
-        height=80 + 28 * len(rows),
-        title=f"fp-bps with 95 % intervals ({regime})",
+        height=80 + 24 * len(shown),
+        title=f"fp-bps with 95 % intervals, {title}",
         x_axis_label="bits per spike",
         tooltips=[("model", "@model"), ("fp-bps", "@fp_bps{0.000}"), ("interval", "@lo{0.000} … @hi{0.000}")],
     )
@@ -92,42 +100,87 @@ def _bars(regime: str, rows: list[dict[str, Any]]) -> Any:
     return plot
 
 
-def _curves(regime: str, rows: list[dict[str, Any]], evaluation: Evaluation) -> Any:
+def _curves(title: str, rows: Rows, evaluation: Evaluation) -> Any:
     plot = figure(
         width=WIDTH,
-        height=320,
-        title=f"How far ahead ({regime})",
+        height=340,
+        title=f"How far ahead, {title}",
         x_axis_label="time ahead (s)",
         y_axis_label="bits per spike in the bin",
     )
-    shown = [r for r in rows if r["model"] not in ORACLES]
-    for row, color in zip(shown, Category10_10 * 3, strict=False):
+    shown = {name: row for name, row in rows.items() if row["model"] not in ORACLES}
+    for (name, row), color in zip(shown.items(), Category20_20 * 2, strict=False):
         curve = [float("nan") if v is None else v for v in row["bin_fp_bps"]]
         ahead_s = [(k + 0.5) * evaluation.bin_s for k in range(len(curve))]
         width = 3 if row["model"] == MODEL else 1.2
-        plot.line(ahead_s, curve, color=color, line_width=width, legend_label=row["model"])
+        plot.line(ahead_s, curve, color=color, line_width=width, legend_label=name)
     plot.legend.click_policy = "hide"
     plot.add_layout(plot.legend[0], "right")
     return plot
 
 
-def _table(rows: list[dict[str, Any]]) -> Div:
-    keys = (
-        ("fp_bps", "fp-bps"),
-        ("unit_bps", "mean of units"),
-        ("poisson_d2", "Poisson D²"),
-        ("within_unit_r", "within-unit r"),
-        ("within_unit_r2", "within-unit R²"),
+def _calibration(evaluation: Evaluation, regimes: list[str]) -> Any:
+    plot = figure(
+        width=WIDTH,
+        height=340,
+        title="Predicted against observed rate, over bins of similar forecast",
+        x_axis_label="predicted rate (Hz)",
+        y_axis_label="observed rate (Hz)",
+        x_axis_type="log",
+        y_axis_type="log",
     )
-    head = "".join(f"<th style='text-align:right;padding:2px 12px'>{label}</th>" for _, label in keys)
-    body = ""
-    for row in sorted(rows, key=lambda r: -(r["fp_bps"] or 0.0)):
-        cells = "".join(
-            f"<td style='text-align:right;padding:2px 12px'>{'–' if row[k] is None else format(row[k], '.3f')}</td>"
-            for k, _ in keys
-        )
-        body += f"<tr><td>{html.escape(row['model'])}</td>{cells}</tr>"
-    return Div(text=f"<table><tr><th></th>{head}</tr>{body}</table>", width=WIDTH)
+    for regime, color in zip(regimes, Category20_20[::2], strict=False):
+        predicted, observed = evaluation.calibration[regime].curve_hz(evaluation.bin_s)
+        some = observed > 0
+        plot.line(predicted[some], observed[some], color=color, legend_label=regime)
+        plot.scatter(predicted[some], observed[some], color=color, size=5)
+    plot.add_layout(Slope(gradient=1, y_intercept=0, line_color="#999999", line_dash="dashed"))
+    if plot.legend:
+        plot.add_layout(plot.legend[0], "right")
+    return plot
+
+
+def _chosen(rows: Rows) -> list[str]:
+    """The regime whose regions are shown: the first that the table's headline would take."""
+    regimes = [row["regime"] for row in rows.values()]
+    return sorted(regimes, key=HEADLINES.index)[:1]
+
+
+def _regions(title: str, regions: list[dict[str, Any]]) -> list[Div]:
+    if not regions:
+        return []
+    models = [model for model in regions[0]["fp_bps"] if model not in ORACLES and model != "mean"]
+    models.sort(key=lambda model: model != MODEL)
+    heading = f"<h3>By region, {title}{'' if title.startswith('seen') else ' (' + regions[0]['regime'] + ')'}</h3>"
+    body = [
+        (html.escape(r["region"]), str(r["n_units"]), str(r["n_spikes"]), *(_cell(r["fp_bps"][m]) for m in models))
+        for r in sorted(regions, key=lambda r: -r["n_spikes"])
+    ]
+    return [Div(text=heading + _html_table(["region", "units", "spikes", *models], body), width=WIDTH)]
+
+
+def _table(rows: Rows) -> Div:
+    keys = {
+        "fp_bps": "fp-bps",
+        "unit_bps": "mean of units",
+        "poisson_d2": "Poisson D²",
+        "within_unit_r": "within-unit r",
+        "within_unit_r2": "within-unit R²",
+        "psth_r2": "PSTH R²",
+    }
+    body = [(html.escape(name), *(_cell(row[key]) for key in keys)) for name, row in rows.items()]
+    return Div(text=_html_table(["", *keys.values()], body), width=WIDTH)
+
+
+def _html_table(head: list[str], body: list[tuple[str, ...]]) -> str:
+    style = "style='text-align:right;padding:2px 10px'"
+    lines = ["".join(f"<th {style}>{label}</th>" for label in head)]
+    lines += [f"<td>{row[0]}</td>" + "".join(f"<td {style}>{cell}</td>" for cell in row[1:]) for row in body]
+    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+
+
+def _cell(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _trace(example: Example) -> Any:

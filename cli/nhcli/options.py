@@ -35,3 +35,25 @@ table_format = click.option(
 )
 
 out = click.option("--out", metavar="FILE", help="Write to a file instead of stdout.")
+
+split = click.option(
+    "--split",
+    type=click.Choice(["test", "valid", "train"]),
+    default="test",
+    show_default=True,
+    help="Which windows of sessions with splits to score.",
+)
+
+baseline = click.option(
+    "--baseline", "baselines", multiple=True, metavar="NAME", help="Only these baselines; may be repeated."
+)
+
+html = click.option("--html", metavar="FILE", help="Also write a report to look at.")
+
+settings = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a setting, e.g. train.max_minutes=4.",
+)

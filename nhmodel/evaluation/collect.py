@@ -6,7 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nhdata.loading import WindowDataset
+from nhdata.store.session import Session
 from nhmodel.windows import SessionWindows
+
+ONSETS = ("stim_on_s", "stimOn_times", "start_s")
 
 
 def session_windows(windows: WindowDataset) -> SessionWindows:
@@ -28,7 +31,15 @@ def session_windows(windows: WindowDataset) -> SessionWindows:
         counts=_narrow(np.concatenate([b.counts.numpy() for b in batches])),
         bin_s=windows.bin_s,
         ema_tau_s=windows.ema_tau_s,
+        onset_s=_onsets(Session(windows.selection.sessions[0].path)),
     )
+
+
+def _onsets(session: Session) -> NDArray[np.float64]:
+    """When trials began: the onset of the stimulus where there is one."""
+    trials = session.intervals().get("trials", {})
+    onset_s = next((trials[name] for name in ONSETS if name in trials), np.zeros(0))
+    return np.sort(onset_s[np.isfinite(onset_s)]).astype(np.float64)
 
 
 def _narrow(counts: NDArray[np.int16]) -> NDArray[np.unsignedinteger]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,119 +13,23 @@ import torch
 from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
-from nhdata.loading import NoWindows, WindowDataset
+from nhdata.loading import NoWindows
 from nhdata.loading.selection import Selection, select_units, units_by_id
+from nhdata.store.session import Session
 from nhdata.store.store import Store, open_store
 from nhmodel.baselines import BASELINES
-from nhmodel.baselines.protocol import null_expected
-from nhmodel.bootstrap import bootstrap_delta, bootstrap_fp_bps
-from nhmodel.data import open_windows
-from nhmodel.evaluation.collect import session_windows
-from nhmodel.metrics import ScoreSums, scores
-from nhmodel.model import NeuroHorizon, UnitTable
+from nhmodel.calibration import Calibration
+from nhmodel.config import Config
+from nhmodel.evaluation.identity import REGIMES, predict, unseen_forecasts
+from nhmodel.evaluation.result import MODEL, Evaluation, Example
+from nhmodel.evaluation.session import BaselineForecast, ScoredSession, baseline_forecasts, oracle_forecasts
+from nhmodel.metrics import ScoreSums
 from nhmodel.run import RunInfo, fingerprints, load
 from nhmodel.training.schedule import free_threads
 from nhmodel.units import rows_by_id, unit_table
 from nhmodel.windows import SessionWindows
 
-MODEL = "neurohorizon"
-ORACLES = ("null", "flat")
 N_EXAMPLES = 6
-
-
-@dataclass(frozen=True)
-class Example:
-    """A unit's counts and forecasts, summed over each window's horizon: for pictures."""
-
-    session_id: str
-    unit_id: str
-    t_s: NDArray[np.float64]
-    counts: NDArray[np.float64]
-    expected: NDArray[np.float64]
-
-
-@dataclass
-class Evaluation:
-    """Scores of all models on the same windows.
-
-    Attributes
-    ----------
-    split : str
-    horizon_s, bin_s : float
-    sums : dict of (regime, model) to ScoreSums
-    windows_hash : str
-        Of all scored windows, over all sessions.
-    skipped : dict
-        Sessions that are too short to be scored, with the reason.
-    examples : list of Example
-    """
-
-    split: str
-    horizon_s: float
-    bin_s: float
-    sums: dict[tuple[str, str], ScoreSums] = field(default_factory=dict)
-    windows_hash: str = ""
-    skipped: dict[str, str] = field(default_factory=dict)
-    examples: list[Example] = field(default_factory=list)
-
-    @property
-    def regimes(self) -> list[str]:
-        """``seen``, ``zero-shot``: those that were scored."""
-        return list(dict.fromkeys(regime for regime, _ in self.sums))
-
-    def rows(self, regime: str) -> list[dict[str, Any]]:
-        """One row of scores per model."""
-        out = []
-        for (of, model), sums in self.sums.items():
-            if of == regime:
-                lo, hi = bootstrap_fp_bps(sums)
-                out.append({"model": model, "regime": regime, **scores(sums), "fp_bps_ci95": [lo, hi]})
-        return out
-
-    def best_baseline(self, regime: str) -> str:
-        """The baseline of the highest fp-bps; oracles and the null do not count."""
-        names = [m for r, m in self.sums if r == regime and m != MODEL and m not in ORACLES] or ["null"]
-        best: dict[str, float] = {m: scores(self.sums[regime, m])["fp_bps"] or 0.0 for m in names}
-        return max(best, key=best.__getitem__)
-
-    def delta(self, regime: str) -> dict[str, Any]:
-        """Model minus best baseline, in fp-bps, with a paired bootstrap interval."""
-        best = self.best_baseline(regime)
-        mine, other = self.sums[regime, MODEL], self.sums[regime, best]
-        lo, hi = bootstrap_delta(mine, other)
-        delta = (scores(mine)["fp_bps"] or 0.0) - (scores(other)["fp_bps"] or 0.0)
-        return {"baseline": best, "fp_bps": delta, "ci95": [lo, hi], "regime": regime}
-
-    def sessions(self) -> list[dict[str, Any]]:
-        """fp-bps of every model in every session."""
-        found: dict[tuple[str, str], dict[str, Any]] = {}
-        for (regime, model), sums in self.sums.items():
-            for session_id, part in sums.sessions.items():
-                row = found.setdefault(
-                    (regime, session_id),
-                    {"session_id": session_id, "regime": regime, "n_units": len(part.unit_spikes)},
-                )
-                row.setdefault("fp_bps", {})[model] = scores(ScoreSums({session_id: part}))["fp_bps"]
-        return list(found.values())
-
-    def to_json(self, run: str) -> dict[str, Any]:
-        """The object that ``nhmodel evaluate --json`` prints."""
-        rows = [row for regime in self.regimes for row in self.rows(regime)]
-        deltas = [self.delta(regime) for regime in self.regimes]
-        return {
-            "schema": 1,
-            "run": run,
-            "split": self.split,
-            "horizon_s": self.horizon_s,
-            "bin_s": self.bin_s,
-            "n_windows": sum(self.rows(r)[0]["n_windows"] for r in self.regimes),
-            "windows_hash": self.windows_hash,
-            "scores": rows,
-            "delta_best_baseline": deltas[0],
-            "deltas_by_regime": deltas,
-            "sessions": self.sessions(),
-            "skipped": [{"session_id": session_id, "reason": why} for session_id, why in self.skipped.items()],
-        }
 
 
 def evaluate(
@@ -139,16 +41,17 @@ def evaluate(
     reference_s: float = 60.0,
     weights: str = "best",
     baselines: Sequence[str] | None = None,
+    regimes: Sequence[str] = REGIMES,
     on_start: Callable[[int], None] = lambda n: None,
     on_session: Callable[[str], None] = lambda session_id: None,
 ) -> Evaluation:
     """Score a run on a store.
 
-    Sessions that the run was trained on are scored on `split`; baselines and the null come from their training
-    split. Sessions it never saw are scored from their first `reference_s` seconds on ("zero-shot"): that
-    reference alone gives the model its features, and the baselines and the null their fit (baselines are fitted to
-    its first three quarters and tuned on the last). Only ``test`` is a fair split: ``valid`` chose the weights and
-    tuned the baselines, ``train`` is what both learnt from.
+    Sessions that the run was trained on are scored on `split` ("seen"); baselines and the null come from their
+    training split. Sessions it never saw are scored from their first `reference_s` seconds on: that reference alone
+    gives the model its units, in the ways of `nhmodel.evaluation.identity`, and the baselines and the null their fit
+    (tuned on its last quarter, then fitted to all of it). Only ``test`` is a fair split: ``valid`` chose the
+    weights and tuned the baselines, ``train`` is what both learnt from.
 
     Parameters
     ----------
@@ -161,6 +64,8 @@ def evaluate(
     weights : {"best", "last"}
     baselines : sequence of str, optional
         Names in `nhmodel.baselines.BASELINES`; all of them by default.
+    regimes : sequence of str
+        Ways to know the units of sessions never seen, out of `nhmodel.evaluation.identity.REGIMES`.
     on_start, on_session : callable
         Told the number of sessions, then each one before it is scored.
 
@@ -169,6 +74,158 @@ def evaluate(
     UserError
         If the run or the store is not there, a session of training has changed, or nothing can be scored.
     """
+    names = _checked(split, reference_s, baselines)
+    for regime in regimes:
+        if regime not in REGIMES:
+            raise UserError(f"unknown regime '{regime}'", f"choose from {', '.join(REGIMES)}")
+    ways = [regime for regime in REGIMES if regime in regimes and (names or regime != "hybrid")]
+    if not ways:
+        raise UserError("no way to score sessions never seen", "name a regime; hybrid needs a baseline too")
+    info, model = RunInfo.read(Path(run)), load(run, weights)
+    torch.set_num_threads(info.config.train.threads or free_threads())
+    store = open_store(store_path)
+    query = info.query if select is None else select
+    plan = [(True, s) for s in _seen(info, store)] + [(False, s) for s in _unseen(info, store, query)]
+    if not plan:
+        raise UserError(f"{store_path} has no unit to score for {query!r}", "name another store, or other units")
+    marks, trained = fingerprints(store), {mark: s for s, mark in info.fingerprint.items()}
+    out = _Scores(split, info.config, store)
+    on_start(len(plan))
+    for seen, selection in plan:
+        (session_id,) = (session.session_id for session in selection.sessions)
+        on_session(session_id)
+        if not seen and marks[session_id] in trained:
+            out.result.skipped[session_id] = (
+                f"the same recording as {trained[marks[session_id]]}, which the run was trained on"
+            )
+            continue
+        session = out.open(selection, None if seen else reference_s)
+        if session is None:
+            continue
+        if seen:
+            units = unit_table(session.known, rows_by_id(info.unit_ids), mean=session.null)
+            out.add_model(session, "seen", predict(model, session.scored, units), pictured=True)
+            out.add_others(session, ["seen"], names)
+        else:
+            best = out.add_others(session, ways, names)
+            for regime, expected in unseen_forecasts(model, session, ways, best):
+                out.add_model(session, regime, expected, pictured=regime == ways[min(1, len(ways) - 1)])
+    return out.finished()
+
+
+def evaluate_baselines(
+    store_path: str | Path,
+    config: Config,
+    *,
+    split: str = "test",
+    reference_s: float | None = None,
+    baselines: Sequence[str] | None = None,
+    on_start: Callable[[int], None] = lambda n: None,
+    on_session: Callable[[str], None] = lambda session_id: None,
+) -> Evaluation:
+    """Score the baselines alone, on the windows that a run with this `config` would be scored on.
+
+    Parameters
+    ----------
+    store_path : path
+    config : Config
+        Its section ``data`` says which units and what a window is.
+    split : {"test", "valid", "train"}
+    reference_s : float, optional
+        Take sessions as never seen: fit to their first `reference_s` seconds, score on the rest.
+    baselines, on_start, on_session
+        As in `evaluate`.
+
+    Raises
+    ------
+    UserError
+        If the store is not there or nothing can be scored.
+    """
+    names = _checked(split, 60.0 if reference_s is None else reference_s, baselines)
+    torch.set_num_threads(config.train.threads or free_threads())
+    store = open_store(store_path)
+    selection = select_units(store, config.data.select)
+    out = _Scores(split, config, store)
+    on_start(len(selection.sessions))
+    for selected in selection.sessions:
+        on_session(selected.session_id)
+        session = out.open(selection.only([selected.session_id]), reference_s)
+        if session is not None:
+            out.add_others(session, ["seen" if reference_s is None else "unseen"], names)
+    return out.finished()
+
+
+class _Scores:
+    """Scores as they come in, session by session."""
+
+    def __init__(self, split: str, config: Config, store: Store) -> None:
+        self.config, self.store = config, store
+        self.result = Evaluation(split, config.data.horizon_s, config.data.bin_s)
+        self.digest = hashlib.sha256()
+
+    def open(self, selection: Selection, reference_s: float | None) -> ScoredSession | None:
+        """Read a session; None, and a reason, where it is too short."""
+        (selected,) = selection.sessions
+        try:
+            session = ScoredSession.open(self.store.path, selection, self.config, self.result.split, reference_s)
+        except NoWindows as error:
+            self.result.skipped[selected.session_id] = error.problem
+            return None
+        self.digest.update(session.scored.windows_hash.encode())
+        region = Session(selected.path).units().get("region", np.full(selected.n_units, ""))
+        self.result.regions[selected.session_id] = region[selected.rows].astype(str)
+        return session
+
+    def add(self, session: ScoredSession, regimes: Sequence[str], model: str, expected: NDArray[Any]) -> None:
+        """Add the forecast of one model, under every regime that it is the same in."""
+        sums, truth = self.result.sums, session.truth
+        shared = sums.setdefault((regimes[0], model), ScoreSums())
+        for regime in regimes:
+            sums[regime, model] = shared
+        since_onset = truth.bins_since_onset(known=False)
+        shared.add(truth.session_id, truth.t_s, truth.counts, expected, session.null, since_onset)
+
+    def add_model(self, session: ScoredSession, regime: str, expected: NDArray[np.float32], *, pictured: bool) -> None:
+        """Add the forecast of the run."""
+        self.add(session, [regime], MODEL, expected)
+        found = Calibration.of(session.truth.counts, expected, self.config.data.bin_s)
+        before = self.result.calibration.get(regime)
+        self.result.calibration[regime] = found if before is None else before + found
+        if pictured:
+            room = N_EXAMPLES - len(self.result.examples)
+            self.result.examples += _examples(session.truth, expected)[:room]
+
+    def add_others(
+        self, session: ScoredSession, regimes: Sequence[str], baselines: Sequence[str]
+    ) -> BaselineForecast | None:
+        """Add null, oracles and baselines; returns the baseline that did best on the windows it was tuned on."""
+        self.add(session, regimes, "null", np.broadcast_to(session.null, session.truth.counts.shape))
+        for name, expected in oracle_forecasts(session):
+            self.add(session, regimes, name, expected)
+        best = None
+        for forecast in baseline_forecasts(session, baselines):
+            self.add(session, regimes, forecast.name, forecast.expected)
+            if best is None or forecast.tuned_loss < best.tuned_loss:
+                best = forecast
+        return best
+
+    def finished(self) -> Evaluation:
+        """All scores, without the models that had nothing to say in some sessions."""
+        sums = self.result.sums
+        if not sums:
+            reasons = "; ".join(self.result.skipped.values())
+            raise UserError(reasons, "name a store with longer sessions, or a shorter reference")
+        for regime, model in list(sums):
+            parts = sums[regime, model].sessions
+            without_trials = model == "psth" and not any(part.psth.any() for part in parts.values())
+            if without_trials or parts.keys() != sums[regime, "null"].sessions.keys():
+                del sums[regime, model]
+        self.result.windows_hash = self.digest.hexdigest()
+        return self.result
+
+
+def _checked(split: str, reference_s: float, baselines: Sequence[str] | None) -> list[str]:
+    """Names of the baselines; raises UserError if one of the settings is not one."""
     if split not in ("train", "valid", "test"):
         raise UserError(f"unknown split '{split}'", "choose train, valid or test")
     if not 0 < reference_s < math.inf:
@@ -177,33 +234,7 @@ def evaluate(
     for name in names:
         if name not in BASELINES:
             raise UserError(f"unknown baseline '{name}'", f"choose from {', '.join(BASELINES)}")
-    info, model = RunInfo.read(Path(run)), load(run, weights)
-    torch.set_num_threads(info.config.train.threads or free_threads())
-    store = open_store(store_path)
-    query = info.query if select is None else select
-    plan = [("seen", s) for s in _seen(info, store)] + [("zero-shot", s) for s in _unseen(info, store, query)]
-    if not plan:
-        raise UserError(f"{store_path} has no unit to score for {query!r}", "name another store, or other units")
-    out = Evaluation(split, info.config.data.horizon_s, info.config.data.bin_s)
-    marks, trained = fingerprints(store), {mark: s for s, mark in info.fingerprint.items()}
-    digest = hashlib.sha256()
-    on_start(len(plan))
-    for regime, selection in plan:
-        (session_id,) = (session.session_id for session in selection.sessions)
-        on_session(session_id)
-        if regime == "zero-shot" and marks[session_id] in trained:
-            out.skipped[session_id] = (
-                f"the same recording as {trained[marks[session_id]]}, which the run was trained on"
-            )
-            continue
-        try:
-            digest.update(_score_session(out, model, info, store, selection, regime, names, reference_s).encode())
-        except NoWindows as error:
-            out.skipped[session_id] = error.problem
-    if not out.sums:
-        raise UserError("; ".join(out.skipped.values()), "name a store with longer sessions, or a shorter reference")
-    out.windows_hash = digest.hexdigest()
-    return out
+    return names
 
 
 def _seen(info: RunInfo, store: Store) -> list[Selection]:
@@ -226,60 +257,6 @@ def _unseen(info: RunInfo, store: Store, query: str) -> list[Selection]:
     selection = select_units(store, query)
     new = [s.session_id for s in selection.sessions if s.session_id not in info.content_hash]
     return [selection.only([session_id]) for session_id in new]
-
-
-def _score_session(
-    out: Evaluation,
-    model: NeuroHorizon,
-    info: RunInfo,
-    store: Store,
-    selection: Selection,
-    regime: str,
-    baselines: list[str],
-    reference_s: float,
-) -> str:
-    """Add one session's sums of every model; returns the hash of its windows."""
-
-    def windows(split: str) -> WindowDataset:
-        return open_windows(store.path, selection, info.config, split, reference_s=reference_s)
-
-    known = windows("train" if regime == "seen" else "reference")
-    scored = windows(out.split if regime == "seen" else "rest")
-    past = session_windows(known)
-    null = null_expected(past)
-    units = unit_table(known, rows_by_id(info.unit_ids) if regime == "seen" else None, mean=null)
-    fit, tune = _last_quarter(past)
-    if regime == "seen":
-        with suppress(NoWindows):  # a short session is tuned on the end of its training split
-            fit, tune = past, session_windows(windows("valid"))
-    truth = session_windows(scored)
-
-    def add(name: str, expected: NDArray[Any]) -> None:
-        sums = out.sums.setdefault((regime, name), ScoreSums())
-        sums.add(truth.session_id, truth.t_s, truth.counts, expected, null)
-
-    forecast = predict(model, scored, units)
-    add(MODEL, forecast)
-    add("null", np.broadcast_to(null, truth.counts.shape))
-    add("flat", np.broadcast_to(truth.counts.mean((0, 1)), truth.counts.shape))
-    for name in baselines:
-        tuned = name != "mean"  # which has nothing to tune, and is the null
-        add(name, BASELINES[name]().fit(fit if tuned else past, tune).predict(truth))
-    out.examples += _examples(truth, forecast)[: N_EXAMPLES - len(out.examples)]
-    return scored.windows_hash
-
-
-def _last_quarter(known: SessionWindows) -> tuple[SessionWindows, SessionWindows]:
-    """What baselines are fitted to and what they are tuned on, where there is nothing but a reference."""
-    cut = max(1, round(0.75 * known.n_windows))
-    return known[slice(0, cut)], known[slice(cut, None)]
-
-
-@torch.no_grad()
-def predict(model: NeuroHorizon, windows: WindowDataset, units: UnitTable) -> NDArray[np.float32]:
-    """Expected counts (W, T, N) of every window of an unshuffled data set of one session."""
-    model.eval()
-    return np.concatenate([model(batch, units).exp().numpy() for batch in windows])
 
 
 def _examples(truth: SessionWindows, forecast: NDArray[np.float32]) -> list[Example]:

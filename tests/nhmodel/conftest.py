@@ -1,7 +1,7 @@
 """One small simulated store, stores that differ in chosen spikes, and a small model that says something."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from nhdata.sources import SourceOptions
 from nhdata.sources.synthetic import SyntheticSource
 from nhdata.store.commit import add_session
 from nhdata.store.encode import encode
+from nhmodel.baselines.gru import Gru
 from nhmodel.config import Config, DataConfig, load_config
 from nhmodel.model import NeuroHorizon, UnitTable
 from nhmodel.training import train
@@ -35,6 +36,15 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def brief_gru() -> Iterator[None]:
+    """Enough steps of that baseline to find what is there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Gru, "max_steps", 200)
+        patch.setattr(Gru, "patience_steps", 75)
+        yield
+
+
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three sessions of 12 units and 90 s."""
@@ -48,6 +58,14 @@ def recordings() -> list[Recording]:
     """What is in `store`, in memory."""
     source = SyntheticSource(OPTIONS)
     return [source.load(ref) for ref in source.iter_sessions([])]
+
+
+@pytest.fixture(scope="session")
+def stranger() -> Recording:
+    """A session that no run was trained on."""
+    source = SyntheticSource(SourceOptions(n_sessions=1, n_units=10, duration_s=90.0, seed=7))
+    (ref,) = source.iter_sessions([])
+    return source.load(ref)
 
 
 @pytest.fixture(scope="session")

@@ -91,15 +91,6 @@ def permuted(windows, order):
     )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def brief_gru():
-    """Enough steps to find what is there."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Gru, "max_steps", 200)
-        patch.setattr(Gru, "patience_steps", 75)
-        yield
-
-
 @pytest.fixture(scope="module")
 def own_rates():
     return windowed(independent(0))

@@ -1,6 +1,7 @@
 """Scores of a run: the same windows and the same null for every model, none of them known before."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,13 +16,13 @@ from scipy.stats import poisson
 from nhcatalog.errors import UserError
 from nhdata.loading import WindowDataset
 from nhdata.recording import Recording
-from nhdata.sources import SourceOptions
-from nhdata.sources.synthetic import SyntheticSource
 from nhmodel.baselines import BASELINES
-from nhmodel.evaluation import evaluate
+from nhmodel.evaluation import evaluate, evaluate_baselines
 from nhmodel.evaluation.collect import session_windows
-from nhmodel.evaluation.evaluate import Evaluation, predict
+from nhmodel.evaluation.identity import predict
+from nhmodel.evaluation.result import Evaluation
 from nhmodel.model import UnitTable
+from nhmodel.report import write_report
 from nhmodel.run import RunInfo, load
 from nhmodel.units import rows_by_id, unit_table
 from nhmodel.windows import SessionWindows
@@ -29,14 +30,6 @@ from nhmodel.windows import SessionWindows
 Windows = Callable[..., WindowDataset]
 Futures = Callable[[Recording, float], Recording]
 REFERENCE_S = 40.0
-
-
-@pytest.fixture(scope="session")
-def stranger() -> Recording:
-    """A session that no run was trained on."""
-    source = SyntheticSource(SourceOptions(n_sessions=1, n_units=10, duration_s=90.0, seed=7))
-    (ref,) = source.iter_sessions([])
-    return source.load(ref)
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +44,12 @@ def fp_bps(result: Evaluation, regime: str = "seen") -> dict[str, float]:
 
 def test_the_null_scores_exactly_zero_and_every_model_is_there(seen: Evaluation) -> None:
     scores = fp_bps(seen)
-    assert list(scores) == ["neurohorizon", "null", "flat", *BASELINES]
+    assert list(scores) == ["neurohorizon", "null", "flat", "true_rate", *BASELINES]
     assert scores["null"] == 0.0
     assert scores["mean"] == 0.0
     assert scores["flat"] > 0
     assert scores["neurohorizon"] > 0.05
+    assert scores["true_rate"] > max(scores[name] for name in ("neurohorizon", *BASELINES)) + 0.1
     assert seen.regimes == ["seen"]
 
 
@@ -107,6 +101,7 @@ def test_json_has_the_keys_that_scripts_rely_on(seen: Evaluation) -> None:
     scores = {row["model"]: row["fp_bps"] for row in value["scores"]}
     assert delta["baseline"] == max(BASELINES, key=scores.__getitem__)
     assert delta["fp_bps"] == pytest.approx(scores["neurohorizon"] - scores[delta["baseline"]])
+    assert delta["fraction_of_ceiling"] == pytest.approx(scores["neurohorizon"] / scores["true_rate"])
 
 
 def test_scores_of_sessions_are_listed_one_by_one(seen: Evaluation) -> None:
@@ -136,6 +131,10 @@ class Spy:
         self.shown["valid"].append(valid)
         return self
 
+    def refit(self, windows: SessionWindows) -> Self:
+        self.shown["refit"].append(windows)
+        return self
+
     def predict(self, windows: SessionWindows) -> NDArray[np.float32]:
         self.shown["scored"].append(windows)
         return np.ones(windows.counts.shape, np.float32)
@@ -143,7 +142,7 @@ class Spy:
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[SessionWindows]]:
-    Spy.shown = {"train": [], "valid": [], "scored": []}
+    Spy.shown = {"train": [], "valid": [], "refit": [], "scored": []}
     monkeypatch.setitem(BASELINES, "spy", Spy)  # type: ignore[misc]
     return Spy.shown
 
@@ -157,6 +156,7 @@ def test_baselines_of_a_session_of_training_see_its_splits(
     run: Path, store: Path, shown: dict[str, list[SessionWindows]]
 ) -> None:
     evaluate(run, store, baselines=["spy"])
+    assert shown.pop("refit") == []  # the model does not see the validation split either
     assert spans_s(shown) == {"train": (0.0, 63.0), "valid": (64.0, 72.0), "scored": (73.0, 90.0)}
 
 
@@ -168,15 +168,18 @@ def test_an_unseen_session_is_scored_from_its_reference_on(
     shown: dict[str, list[SessionWindows]],
 ) -> None:
     path = make_store("data.zarr", [recordings[1], stranger])
-    result = evaluate(run, path, baselines=["spy"], reference_s=REFERENCE_S)
+    result = evaluate(run, path, baselines=["spy"], regimes=["zero-shot"], reference_s=REFERENCE_S)
     assert result.regimes == ["seen", "zero-shot"]
+    assert spans_s({"refit": shown.pop("refit")}) == {"refit": (0.0, REFERENCE_S)}
     assert spans_s(shown) == {"train": (0.0, 30.0), "valid": (29.5, REFERENCE_S), "scored": (REFERENCE_S + 1, 90.0)}
     assert list(result.sums["seen", "null"].sessions) == [recordings[1].session_id]
     assert list(result.sums["zero-shot", "null"].sessions) == [stranger.session_id]
     assert fp_bps(result, "zero-shot")["null"] == 0.0
     value = result.to_json("x")
     assert [(row["model"], row["regime"]) for row in value["scores"]] == [
-        (model, regime) for regime in ("seen", "zero-shot") for model in ("neurohorizon", "null", "flat", "spy")
+        (model, regime)
+        for regime in ("seen", "zero-shot")
+        for model in ("neurohorizon", "null", "flat", "true_rate", "spy")
     ]
     assert value["n_windows"] == 33 + 97
     assert [delta["regime"] for delta in value["deltas_by_regime"]] == ["seen", "zero-shot"]
@@ -195,9 +198,12 @@ def test_nothing_of_the_rest_is_known_before_it_is_scored(
         tables.append(units)
         return predict(model, windows, units)
 
-    monkeypatch.setattr(sys.modules["nhmodel.evaluation.evaluate"], "predict", remember)
+    monkeypatch.setattr(sys.modules["nhmodel.evaluation.identity"], "predict", remember)
     stores = make_store("a", [stranger]), make_store("b", [with_other_future(stranger, REFERENCE_S)])
-    results = [evaluate(run, path, baselines=["mean", "ewma"], reference_s=REFERENCE_S) for path in stores]
+    results = [
+        evaluate(run, path, baselines=["mean", "ewma"], regimes=["zero-shot"], reference_s=REFERENCE_S)
+        for path in stores
+    ]
     for found, expected in zip(*tables, strict=True):
         np.testing.assert_array_equal(found, expected)
     assert set(tables[0].row.tolist()) == {-1}
@@ -218,7 +224,12 @@ def test_other_units_may_be_scored_of_sessions_the_run_never_saw(
 ) -> None:
     path = make_store("data.zarr", [stranger])
     result = evaluate(
-        run, path, select="select unit_id from units where unit_index < 4", baselines=["mean"], reference_s=REFERENCE_S
+        run,
+        path,
+        select="select unit_id from units where unit_index < 4",
+        baselines=["mean"],
+        regimes=["zero-shot"],
+        reference_s=REFERENCE_S,
     )
     assert [row["n_units"] for row in result.sessions()] == [4]
 
@@ -238,6 +249,9 @@ def test_a_session_that_changed_since_training_is_refused(
         ({"baselines": ["magic"]}, "unknown baseline 'magic': choose from mean, "),
         ({"reference_s": float("nan")}, "a reference of nan s: give a positive number"),
         ({"reference_s": -5.0}, r"a reference of -5\.0 s"),
+        ({"regimes": ["magic"]}, "unknown regime 'magic': choose from zero-shot, adapted, hybrid, learned"),
+        ({"regimes": []}, "no way to score sessions never seen"),
+        ({"regimes": ["hybrid"], "baselines": []}, "hybrid needs a baseline"),
         ({"weights": "worst"}, r"worst\.safetensors is not there"),
     ],
 )
@@ -260,7 +274,7 @@ def test_a_session_too_short_to_score_is_left_out_and_named(
     keep = short.spikes.time < 30 * 30000
     short = replace(short, spikes=replace(short.spikes, time=short.spikes.time[keep], unit=short.spikes.unit[keep]))
     both = make_store("data.zarr", [stranger, short])
-    value = evaluate(run, both, reference_s=40.0, baselines=["mean"]).to_json("r")
+    value = evaluate(run, both, reference_s=40.0, baselines=["mean"], regimes=["zero-shot"]).to_json("r")
     assert [row["session_id"] for row in value["sessions"]] == [stranger.session_id]
     (skipped,) = value["skipped"]
     assert skipped["session_id"] == "short"
@@ -279,7 +293,7 @@ def test_a_recording_of_training_under_another_name_is_not_unseen(
 
 
 def test_the_mean_of_the_reference_is_the_null(run: Path, stranger: Recording, make_store: Callable[..., Path]) -> None:
-    result = evaluate(run, make_store("data.zarr", [stranger]), baselines=["mean"])
+    result = evaluate(run, make_store("data.zarr", [stranger]), baselines=["mean"], regimes=["zero-shot"])
     assert fp_bps(result, "zero-shot")["mean"] == 0.0
 
 
@@ -305,3 +319,70 @@ def test_counts_above_255_are_kept_as_they_are(
     windows = session_windows(open_windows(make_store("loud", [replace(recordings[0], spikes=loud)])))
     assert windows.counts.max() >= 300
     assert windows.history.max() >= 300
+
+
+def test_regions_add_up_to_the_whole(seen: Evaluation) -> None:
+    rows = seen.by_region()
+    assert {row["region"] for row in rows} == {"CA1", "CA3", "DG", "VISp", "LP"}
+    assert sum(row["n_units"] for row in rows) == 36
+    spikes = np.array([row["n_spikes"] for row in rows])
+    for name in ("neurohorizon", "rrr"):
+        mean = np.average([row["fp_bps"][name] for row in rows], weights=spikes)
+        assert mean == pytest.approx(fp_bps(seen)[name])
+
+
+def test_psth_is_left_out_where_there_are_no_trials(
+    run: Path, recordings: list[Recording], make_store: Callable[..., Path]
+) -> None:
+    config = RunInfo.read(run).config
+    bare = [replace(recording, intervals={}) for recording in recordings[:2]]
+    result = evaluate_baselines(make_store("bare", bare), config, baselines=["mean", "psth"])
+    assert list(fp_bps(result)) == ["null", "flat", "true_rate", "mean"]
+    mixed = make_store("mixed", [bare[0], recordings[1]])
+    assert "psth" in fp_bps(evaluate_baselines(mixed, config, baselines=["mean", "psth"]))
+
+
+def test_the_true_rate_is_scored_only_where_all_sessions_have_it(
+    run: Path, recordings: list[Recording], make_store: Callable[..., Path]
+) -> None:
+    config = RunInfo.read(run).config
+    path = make_store("mixed", [replace(recordings[0], series={}), recordings[1]])
+    assert "true_rate" not in fp_bps(evaluate_baselines(path, config, baselines=["mean"]))
+
+
+def test_baselines_alone_score_what_they_score_beside_a_run(seen: Evaluation, run: Path, store: Path) -> None:
+    names = ["trailing_mean", "ewma", "rrr"]
+    alone = evaluate_baselines(store, RunInfo.read(run).config, baselines=names)
+    assert {name: fp_bps(alone)[name] for name in names} == {name: fp_bps(seen)[name] for name in names}
+    assert alone.windows_hash == seen.windows_hash
+    value = json.loads(json.dumps(alone.to_json(None), allow_nan=False))
+    assert (value["run"], value["delta_best_baseline"], value["deltas_by_regime"]) == (None, None, [])
+
+
+def test_baselines_of_a_reference_know_nothing_else(
+    run: Path, store: Path, shown: dict[str, list[SessionWindows]]
+) -> None:
+    one = RunInfo.read(run).config.data.model_copy(
+        update={"select": "select unit_id from units where session_id like '%001'"}
+    )
+    config = RunInfo.read(run).config.model_copy(update={"data": one})
+    evaluate_baselines(store, config, baselines=["spy"], reference_s=REFERENCE_S)
+    assert spans_s({"refit": shown.pop("refit")}) == {"refit": (0.0, REFERENCE_S)}
+    assert spans_s(shown) == {"train": (0.0, 30.0), "valid": (29.5, REFERENCE_S), "scored": (REFERENCE_S + 1, 90.0)}
+
+
+def test_the_report_needs_no_network_and_names_every_model(seen: Evaluation, tmp_path: Path) -> None:
+    write_report(seen, seen.to_json("<run>"), tmp_path / "deep" / "report.html")
+    page = (tmp_path / "deep" / "report.html").read_text()
+    assert "&lt;run&gt;" in page
+    assert "<run>" not in page
+    assert not re.search(r"<(script|link)[^>]+(src|href)=", page)
+    for name in ("neurohorizon", *BASELINES, "Predicted against observed rate", "By region", "How far ahead", "VISp"):
+        assert name in page, name
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["report.html"]
+
+
+def test_baselines_alone_make_a_report(store: Path, run: Path, tmp_path: Path) -> None:
+    result = evaluate_baselines(store, RunInfo.read(run).config, baselines=["mean", "ewma"])
+    write_report(result, result.to_json(None), tmp_path / "b.html")
+    assert "ewma" in (tmp_path / "b.html").read_text()

@@ -12,8 +12,10 @@ from sklearn.metrics import d2_tweedie_score, mean_poisson_deviance, r2_score
 
 import nhmodel.metrics as metrics
 from nhcatalog.errors import UserError
+from nhmodel.calibration import Calibration
 from nhmodel.likelihood import EXPECTED_FLOOR, poisson_nll
 from nhmodel.metrics import ScoreSums, scores
+from nhmodel.psth import PSTH_BINS
 
 W, T, N = 40, 6, 5
 
@@ -30,8 +32,11 @@ def simulated(rng, shape=(W, T, N)):
 
 
 def summed(counts, expected, null, t_s=None, session_id="a") -> ScoreSums:
+    """A trial begins with every second window."""
+    t_s = np.arange(len(counts), dtype=float) if t_s is None else t_s
+    since_onset = (np.floor(t_s).astype(int) % 2)[:, None] * counts.shape[1] + np.arange(counts.shape[1])
     sums = ScoreSums()
-    sums.add(session_id, np.arange(len(counts), dtype=float) if t_s is None else t_s, counts, expected, null)
+    sums.add(session_id, t_s, counts, expected, null, since_onset)
     return sums
 
 
@@ -130,7 +135,7 @@ def test_merged_shards_are_one_pass(seed, cuts, by_session):
     got, want = merged.sessions["a"], one.sessions["a"]
     for name in ("t_s", "window_spikes", "bin_spikes", "unit_spikes", "window_nll", "window_null"):
         np.testing.assert_array_equal(getattr(got, name), getattr(want, name))
-    for name in ("bin_nll", "bin_null", "unit_nll", "unit_null", "unit_saturated", "unit_moments"):
+    for name in ("bin_nll", "bin_null", "unit_nll", "unit_null", "unit_saturated", "unit_moments", "psth"):
         np.testing.assert_allclose(getattr(got, name), getattr(want, name), rtol=1e-12, atol=1e-12)
     for mine, theirs in zip(scores(merged).values(), scores(one).values(), strict=True):
         assert mine == pytest.approx(theirs, rel=1e-10)
@@ -235,3 +240,36 @@ class TestNamesOfTheFirstNeuroHorizon:
         log_rates, target, *_ = data
         with pytest.raises(TypeError, match="null_expected"):
             metrics.bits_per_spike(log_rates, target)
+
+
+def test_psth_r2_is_sklearns_of_the_trial_averages(rng):
+    counts, rate = simulated(rng)
+    counts[..., 3] = 1  # no PSTH to explain
+    since = np.tile(np.arange(2 * T).reshape(2, T), (W // 2, 1))
+    since[:2] = -1  # before the first trial
+    since[2] = PSTH_BINS  # long after one
+    sums = ScoreSums()
+    for rows in (slice(0, 7), slice(7, W)):
+        sums.add("a", np.arange(W, dtype=float)[rows], counts[rows], rate[rows], np.ones(N), since[rows])
+    y, f = (np.array([x[since == k].mean(axis=0) for k in range(2 * T)]) for x in (counts, rate))
+    want = np.mean([r2_score(y[:, n], f[:, n]) for n in range(N) if n != 3])
+    assert scores(sums)["psth_r2"] == pytest.approx(want)
+
+
+def test_there_is_no_psth_without_trials(rng):
+    counts, rate = simulated(rng)
+    sums = ScoreSums()
+    sums.add("a", np.arange(W, dtype=float), counts, rate, np.ones(N))
+    assert scores(sums)["psth_r2"] is None
+
+
+def test_calibration_of_the_true_rate_is_the_diagonal(rng):
+    rate = rng.gamma(2.0, 0.2, (4000, 5, 4))
+    counts = rng.poisson(rate)
+    parts = [Calibration.of(counts[rows], rate[rows], 0.02) for rows in (slice(0, 999), slice(999, None))]
+    found = parts[0] + parts[1]
+    assert found.n_bins.sum() == counts.size
+    assert found.counts.sum() == counts.sum()
+    predicted, observed = found.curve_hz(0.02, at_least=2000)
+    assert len(predicted) > 5
+    np.testing.assert_allclose(observed, predicted, rtol=0.15)

@@ -19,13 +19,7 @@ if TYPE_CHECKING:
 @click.option("--preset", default="tiny", show_default=True, help="A preset (tiny, small), or a TOML file of settings.")
 @click.option("--out", "run", required=True, metavar="FOLDER", help="Folder of the run.")
 @click.option("--select", metavar="SQL", help="Units to train on: a SELECT with a column unit_id.")
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change a setting, e.g. train.max_minutes=4.",
-)
+@options.settings
 @click.option("--resume", is_flag=True, help="Go on with the run at --out.")
 @options.as_json
 @options.progress
@@ -46,9 +40,7 @@ def command(
     from nhmodel.config import load_config
     from nhmodel.training import train
 
-    config = load_config(preset, settings)
-    if select is not None:
-        config = config.model_copy(update={"data": config.data.model_copy(update={"select": select})})
+    config = load_config(preset, settings, select=select)
     with progress_bar(progress) as bar:
         task = bar.add_task("train", total=100, note="")
 

@@ -1,0 +1,66 @@
+"""``nhmodel baselines``."""
+
+from __future__ import annotations
+
+import click
+
+from nhcli import options
+from nhcli.base import Command
+from nhcli.output import print_json, progress_bar
+from nhcli.scores import print_scores
+
+
+@click.command("baselines", cls=Command)
+@options.store
+@options.split
+@click.option("--select", metavar="SQL", help="Units to forecast: a SELECT with a column unit_id.")
+@click.option("--reference-s", type=float, help="Fit to the first seconds of each session only, and score the rest.")
+@options.baseline
+@options.settings
+@options.html
+@options.as_json
+@options.progress
+def command(
+    store: str,
+    split: str,
+    select: str | None,
+    reference_s: float | None,
+    baselines: tuple[str, ...],
+    settings: tuple[str, ...],
+    html: str | None,
+    as_json: bool,
+    progress: bool,
+) -> None:
+    """Score the simple forecasters alone, on the windows that a run would be scored on; no run is needed.
+
+    Each is fitted to the training split of each session and tuned on its validation split. The shape of a window
+    is a setting, e.g. --set data.horizon_s=1.
+    """
+    from nhmodel.config import load_config
+    from nhmodel.evaluation import evaluate_baselines
+
+    config = load_config("tiny", settings, select=select)
+    with progress_bar(progress) as bar:
+        task = bar.add_task("baselines", total=None, note="")
+
+        def on_session(session_id: str) -> None:
+            bar.update(task, advance=1, note=session_id)
+
+        result = evaluate_baselines(
+            store,
+            config,
+            split=split,
+            reference_s=reference_s,
+            baselines=baselines or None,
+            on_start=lambda n: bar.update(task, total=n, completed=-1),
+            on_session=on_session,
+        )
+    value = result.to_json(None)
+    if html is not None:
+        from nhmodel.report import write_report
+
+        write_report(result, value, html)
+    if as_json:
+        print_json(value)
+    else:
+        print_scores(result, value)

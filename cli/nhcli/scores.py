@@ -1,0 +1,68 @@
+"""Scores of many models as a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from nhmodel.evaluation.result import Evaluation
+
+NOT_FAIR = {
+    "valid": "chose the weights and tuned the baselines: no fair test of either",
+    "train": "is what the model and the baselines learnt from: no test at all",
+}
+COLUMNS = {
+    "unit_bps": "per unit",
+    "poisson_d2": "Poisson D2",
+    "within_unit_r": "within r",
+    "within_unit_r2": "within R2",
+    "psth_r2": "PSTH R2",
+}
+
+
+def print_scores(result: Evaluation, value: dict[str, Any]) -> None:
+    """The table that ``nhmodel evaluate`` and ``baselines`` print.
+
+    Parameters
+    ----------
+    result : Evaluation
+    value : dict
+        ``result.to_json(run)``.
+    """
+    from nhmodel.evaluation.result import tables
+
+    windows = f"{value['n_windows']} windows of {result.horizon_s} s in bins of {result.bin_s} s"
+    click.echo(f"{value['run'] or 'baselines'}: {windows}, split {result.split}")
+    if result.split in NOT_FAIR:
+        click.echo(f"note: split {result.split} {NOT_FAIR[result.split]}", err=True)
+    for session_id, reason in result.skipped.items():
+        click.echo(f"skipped: {session_id}: {reason}", err=True)
+    for title, rows in tables(value).items():
+        click.echo()
+        _print_rows(title, rows)
+    click.echo()
+    for delta in value["deltas_by_regime"]:
+        lo, hi = (_number(x).strip() for x in delta["ci95"])
+        share = delta.get("fraction_of_ceiling")
+        ceiling = "" if share is None else f", {share:.0%} of what the true rate scores"
+        click.echo(
+            f"{delta['regime']} - {delta['baseline']} (best baseline): "
+            f"{_number(delta['fp_bps']).strip()} [{lo}, {hi}]{ceiling}"
+        )
+
+
+def _print_rows(title: str, rows: dict[str, dict[str, Any]]) -> None:
+    width = max(map(len, [title, *rows]))
+    shown = {key: label for key, label in COLUMNS.items() if any(row[key] is not None for row in rows.values())}
+    heads = "".join(f"  {label:>10}" for label in shown.values())
+    click.echo(f"{title:<{width}}   fp-bps  95 % interval     {heads}")
+    for name, row in rows.items():
+        lo, hi = (_number(x) for x in row["fp_bps_ci95"])
+        rest = "".join(f"  {_number(row[key]):>10}" for key in shown)
+        click.echo(f"{name:<{width}}  {_number(row['fp_bps'])}  [{lo}, {hi}]{rest}")
+
+
+def _number(value: float | None) -> str:
+    return "      –" if value is None else f"{value:+7.3f}"
