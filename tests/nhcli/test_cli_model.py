@@ -30,7 +30,10 @@ def trained(small_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return run
 
 
-def test_evaluate_prints_every_model_and_every_way(trained: Path, small_store: Path, nhmodel_run: Run) -> None:
+def test_evaluate_prints_every_model_and_every_way(
+    trained: Path, small_store: Path, nhmodel_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nhmodel.evaluation.identity.MAX_STEPS", 20)
     args = ("evaluate", "--run", trained, "--store", small_store, "--select", "select unit_id from units")
     args += ("--reference-s", "30", "--baseline", "ewma", "--baseline", "rrr")
     done = nhmodel_run(*args)

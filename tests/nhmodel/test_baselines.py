@@ -173,7 +173,8 @@ def test_the_order_of_units_does_not_matter(fitted, coupled, name):
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_a_silent_unit_and_an_empty_valid_split(name):
+def test_a_silent_unit_and_an_empty_valid_split(name, monkeypatch):
+    monkeypatch.setattr(Gru, "max_steps", 25)
     series = independent(3, n_bins=3000, n_units=3)
     series[:2400, 0] = 0
     series[2400:, 1] = 0
