@@ -5,7 +5,6 @@ All text goes through Jinja's escaping: names of units, regions and files come f
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from bokeh.embed import components
 from bokeh.resources import Resources
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from nhcatalog.errors import UserError
 from nhdata.report.draw import Panel
@@ -87,10 +86,11 @@ def write_page(page: str, path: str | os.PathLike[str]) -> None:
         raise UserError(f"cannot write {target} ({error.strerror})", "name a file in a folder you may write") from None
 
 
-def environment(package: str) -> Environment:
-    """Jinja with escaping always on, and the filters that the pages share."""
-    made = Environment(loader=PackageLoader(package), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    made.filters |= {"number": number, "json_pretty": lambda value: json.dumps(value, indent=1, default=str)}
+def environment(*packages: str) -> Environment:
+    """Jinja with escaping always on, over the templates of some packages, the first one's first."""
+    loader = ChoiceLoader([PackageLoader(package) for package in packages])
+    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    made.filters["number"] = number
     return made
 
 

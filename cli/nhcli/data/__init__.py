@@ -8,7 +8,18 @@ from nhcli.base import LazyGroup
 @click.group(
     cls=LazyGroup,
     package="nhcli.data",
-    names=("ingest", "ls", "info", "sql", "schema", "features", "validate", "export", "report"),
+    names=(
+        "ingest",
+        "ls",
+        "info",
+        "sql",
+        "schema",
+        "features",
+        "validate",
+        "export",
+        "report",
+        "serve",
+    ),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="neurohorizon")

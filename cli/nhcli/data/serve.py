@@ -1,0 +1,69 @@
+"""``nhdata serve``."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import webbrowser
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from nhcatalog.errors import UserError
+from nhcli import options
+from nhcli.base import Command
+from nhcli.output import print_json
+
+HOST = "127.0.0.1"
+
+
+@click.command("serve", cls=Command)
+@options.store
+@click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--browser/--no-browser", default=True, show_default=True, help="Open the address in a browser.")
+@click.option("--runs", metavar="FOLDER", type=click.Path(path_type=Path), help="Folder of training runs to list.")
+@options.as_json
+def command(store: str, port: int, browser: bool, runs: Path | None, as_json: bool) -> None:
+    """A store in a browser, on this machine only: sessions, units by SQL, their plots, training runs.
+
+    Prints its address, whose token lets you in, and serves until Ctrl-C.
+    """
+    import secrets
+
+    import uvicorn
+
+    from nhdata.web.app import make_app
+
+    if runs is not None and not runs.is_dir():
+        raise UserError(f"{runs} is not a folder", "name the folder that 'nhmodel train --out' writes into")
+    listening = _listen(port)
+    port = listening.getsockname()[1]
+    token = secrets.token_urlsafe(24)
+    app = make_app(store, token, port, runs)
+    url = f"http://{HOST}:{port}/?token={token}"
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, ws="none", timeout_graceful_shutdown=2
+    )
+    if as_json:
+        print_json({"schema": 1, "url": url})
+    else:
+        click.echo(url)
+        click.echo("Ctrl-C ends it", err=True)
+    if browser:
+        threading.Timer(0.5, webbrowser.open, [url]).start()
+    with suppress(KeyboardInterrupt):  # the usual end
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(port: int) -> socket.socket:
+    """A socket of this machine only."""
+    made = socket.socket()
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((HOST, port))
+        made.listen()  # before the address is printed, so that it can be opened at once
+    except OSError as error:
+        made.close()
+        raise UserError(f"port {port} cannot be used ({error.strerror})", "choose another with --port, or 0") from None
+    return made

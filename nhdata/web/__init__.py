@@ -1,0 +1,1 @@
+"""``nhdata serve``: a store in a browser, on this machine only."""

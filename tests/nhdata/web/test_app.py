@@ -1,0 +1,120 @@
+"""Pages as a client gets them."""
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from nhcatalog.errors import UserError
+from nhdata.web.app import make_app
+from nhdata.web.runs import list_runs
+
+
+def test_sessions(client, evil) -> None:
+    page = client.get("/").text
+    assert "1–2 of 2" in page
+    assert 'href="/session?id=sim"' in page
+    assert evil not in page
+
+
+def test_units_by_pages(client) -> None:
+    seen: list[str] = []
+    address = "/units"
+    while address:
+        page = client.get(address).text
+        seen += re.findall(r'class="open" href="[^"]+">([^<]+)<', page)
+        found = re.search(r'id="next" rel="next" href="([^"]+)"', page)
+        address = found and "/units" + found[1].replace("&amp;", "&")
+    assert len(seen) == len(set(seen)) == 120
+    assert seen == sorted(seen)
+
+
+def test_filter_and_sort(client) -> None:
+    page = client.get("/units", params={"where": "source = 'synthetic' -- mine", "sort": "rate_hz", "desc": "1"}).text
+    assert "1–20 of 20" in page
+    rate_hz = [float(v) for v in re.findall(r'<td class="n">([\d.]+)</td>\s*</tr>', page)]
+    assert rate_hz == sorted(rate_hz, reverse=True)
+    assert len(rate_hz) == 20
+    whole = client.get("/units", params={"where": "select unit_id from unit_features where fano_20ms > 0"}).text
+    assert re.search(r"1–50 of 1\d\d", whole)
+
+
+@pytest.mark.parametrize(
+    "where", ["region =", "1=1; drop table units", "unit_id in (select * from '/etc/passwd')", "("]
+)
+def test_bad_sql_is_said_beside_what_was_typed(client, where) -> None:
+    answer = client.get("/units", params={"where": where})
+    assert answer.status_code == 400
+    assert 'role="alert"' in answer.text
+    assert client.get("/units.csv", params={"where": where}).status_code == 400
+
+
+@pytest.mark.parametrize("page", ["-1", "x", "99999999999999999999", "²", "5000"])
+def test_odd_pages(client, page) -> None:
+    assert client.get("/units", params={"page": page}).status_code == 200
+
+
+def test_csv_has_every_row_and_column(client, evil) -> None:
+    answer = client.get("/units.csv", params={"where": "true", "sort": "n_spikes"})
+    assert answer.headers["content-type"].startswith("text/csv")
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert len(rows) == 120
+    assert "ccf_ap_um" in rows[0]
+    assert {row["region"] for row in rows} >= {evil, "CA1"}
+
+
+def test_session_and_unit_pages(client, evil) -> None:
+    page = client.get("/session", params={"id": "sim"}).text
+    assert page.count("<section>") == 7
+    assert "bokeh.js" in page
+    unit_id = f"evil/{evil}/7"
+    for path, params in (("/session", {"id": "evil"}), ("/unit", {"id": unit_id}), ("/unit", {"id": "sim/probe00/3"})):
+        answer = client.get(path, params=params)
+        assert answer.status_code == 200
+        assert evil not in answer.text
+    assert "autocorr_010ms" in answer.text
+    assert client.get("/bokeh.js").headers["content-type"].startswith("text/javascript")
+
+
+@pytest.mark.parametrize("path", ["/session?id=../../x", "/session", "/unit?id=no", "/unit"])
+def test_what_is_not_there(client, path) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 400
+    assert 'role="alert"' in answer.text
+
+
+@pytest.mark.parametrize("path", ["/static/../app.py", "/static/%2e%2e/app.py", "/nothing"])
+def test_no_other_file(client, path) -> None:
+    assert client.get(path).status_code == 404
+
+
+def test_runs(client, runs, evil) -> None:
+    page = client.get("/runs").text
+    assert evil not in page
+    assert "0.3" in page
+    (run,) = list_runs(runs)
+    assert (run.name, run.n_units, run.n_sessions, run.minutes) == ("first", 2, 1, 1.5)
+    assert run.steps == [0, 100, 200, 300]
+    assert run.best == pytest.approx(0.3)
+
+
+def test_without_runs_there_is_no_such_page(web_root, token) -> None:
+    with TestClient(make_app(str(web_root), token, 1), base_url="http://localhost:1") as client:
+        answer = client.get("/runs", params={"token": token})
+    assert answer.status_code == 400
+    assert "--runs" in answer.text
+
+
+def test_no_store_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no store"):
+        make_app(str(tmp_path / "none"), "t", 1)
+
+
+def test_browsing_writes_nothing(client, web_root) -> None:
+    before = sorted((p, p.stat().st_mtime_ns) for p in web_root.rglob("*"))
+    for path in ("/", "/units", "/session?id=sim", "/unit?id=sim/probe00/3", "/units.csv"):
+        assert client.get(path).status_code == 200
+    assert sorted((p, p.stat().st_mtime_ns) for p in web_root.rglob("*")) == before
