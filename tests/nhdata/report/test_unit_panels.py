@@ -39,7 +39,7 @@ def test_many_trials_are_drawn_in_part_and_counted_in_full() -> None:
     assert made.n_moments == 1000
     assert made.start_s.size == 200
     assert (made.start_s[0], made.start_s[-1]) == (0, 999)
-    np.testing.assert_allclose(made.psth_hz.sum() * 0.05, 2.5, atol=0.01)
+    np.testing.assert_allclose(made.psth_hz.sum() * 0.05, 2.0, atol=0.01)
 
 
 def test_a_silent_unit_and_no_moments() -> None:
