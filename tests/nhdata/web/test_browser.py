@@ -61,6 +61,12 @@ def drawn(page) -> bool:
     return True
 
 
+def shows(page, what: str) -> None:
+    """Wait for a page that has `what`, its script loaded."""
+    page.wait_for_selector(what)
+    page.wait_for_load_state()
+
+
 def home(page, address) -> None:
     page.goto(address.split("?")[0])
 
@@ -82,7 +88,7 @@ def test_from_sessions_to_a_unit_by_clicks(page, address) -> None:
     assert drawn(page)
     assert page.locator("section").count() == 7
     page.click("text=Units of this session")
-    page.wait_for_selector("#span:has-text('1–20 of 20')")
+    shows(page, "#span:has-text('1–20 of 20')")
     page.click("text=rate_hz")
     page.click("text=rate_hz")
     assert page.get_attribute("th:has-text('rate_hz')", "aria-sort") == "descending"
@@ -98,13 +104,13 @@ def test_by_keyboard_alone(page, address) -> None:
     assert page.evaluate("document.activeElement.textContent") == "Skip to content"
     page.goto(page.url.rstrip("/") + "/units")
     page.keyboard.press("n")
-    page.wait_for_selector("#span:has-text('51–100 of 120')")
+    shows(page, "#span:has-text('51–100 of 120')")
     page.keyboard.press("p")
-    page.wait_for_selector("#span:has-text('1–50 of 120')")
+    shows(page, "#span:has-text('1–50 of 120')")
     page.keyboard.press("/")
     page.keyboard.type("region = 'CA1' and rate_hz > 0")
     page.keyboard.press("Enter")
-    page.wait_for_selector("#span:has-text('of 4')")
+    shows(page, "#span:has-text('of 4')")
     page.keyboard.press("j")
     page.keyboard.press("j")
     second = page.locator("a.open").nth(1).inner_text()
