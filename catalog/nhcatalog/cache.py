@@ -12,6 +12,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 from nhcatalog.errors import UserError
@@ -106,16 +107,20 @@ def default_cache() -> Cache:
     UserError
         If ``$NHDATA_CACHE_GB`` is not a positive number.
     """
-    folder = os.environ.get("NHDATA_CACHE")
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    text = os.environ.get("NHDATA_CACHE_GB", str(DEFAULT_GB))
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = os.environ.get("NHDATA_CACHE") or os.path.join(base, "nhdata")
+    return _cache(folder, os.environ.get("NHDATA_CACHE_GB") or str(DEFAULT_GB))
+
+
+@lru_cache(maxsize=16)
+def _cache(folder: str, gigabytes: str) -> Cache:
     try:
-        bound = int(float(text) * 1e9)
+        bound = int(float(gigabytes) * 1e9)
     except (ValueError, OverflowError):
         bound = 0
     if bound <= 0:
-        raise UserError(f"NHDATA_CACHE_GB={text}", "give a positive number of gigabytes")
-    return Cache(Path(folder) if folder else base / "nhdata", bound)
+        raise UserError(f"NHDATA_CACHE_GB={gigabytes}", "give a positive number of gigabytes")
+    return Cache(Path(folder), bound)
 
 
 class _locked:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from nhcatalog.errors import UserError
 from nhcatalog.files import open_files
 from nhcatalog.fragment import Fragment, write_fragment
 from nhcatalog.log import Commit, check_inside
-from nhcatalog.place import Url
+from nhcatalog.place import AnyPlace
 from nhcatalog.schema import conform
 from nhcatalog.snapshot import Snapshot
 from nhcatalog.state import Reader, not_there, read_history
@@ -51,7 +50,7 @@ class Catalog:
         The folder, ``<store>/catalog``; on this machine or in an object store.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | Url) -> None:
+    def __init__(self, path: AnyPlace) -> None:
         self._files = open_files(path)
         self._reader = Reader(self._files)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from nhcatalog.errors import UserError
-from nhcatalog.place import Place, Url, to_place
+from nhcatalog.place import AnyPlace, Place, Url, to_place
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
@@ -43,7 +43,9 @@ class Files(Protocol):
         ...
 
     def fetch(self, names: Iterable[str]) -> None:
-        """Make `local` and `read` of these files quick: what is far away is brought near, many at a time."""
+        """Make `local` and `read` of these files quick: bring what is far away near, many at once, and pass over what
+        is not there.
+        """
         ...
 
     def names(self, folder: str) -> list[str]:
@@ -81,7 +83,7 @@ class Files(Protocol):
         ...
 
 
-def open_files(place: str | os.PathLike[str] | Url) -> Files:
+def open_files(place: AnyPlace) -> Files:
     """The files of a place; nothing is opened or asked for yet.
 
     Parameters

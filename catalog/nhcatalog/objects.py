@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
 
 import obstore
 from obstore.exceptions import AlreadyExistsError
@@ -14,16 +16,16 @@ from obstore.store import S3Store
 from nhcatalog.bucket import explained, open_bucket
 from nhcatalog.cache import default_cache
 from nhcatalog.files import Stat
+from nhcatalog.parallel import in_parallel
 from nhcatalog.place import Place, Url
 
-AT_ONCE = 16
 PIECE_BYTES = 8 * 2**20
-"""Larger objects are read in ranges of this size, several at once."""
+"""Larger objects are read and written in pieces of this size, several at once."""
+
+LIST_FROM = 4
+"""To learn the versions of more files than this of one folder, the folder is listed."""
 
 _WRITER = "nhdata-writer"
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class _Version(NamedTuple):
@@ -58,13 +60,19 @@ class ObjectFiles:
         return str(self._url / name)
 
     def local(self, name: str) -> str:
-        version = self._version(name)
-        cache, address = default_cache(), self.locate(name)
-        found = cache.find(address, *version)
-        return str(found or cache.add(address, *version, fetch=lambda: self._get(name, version)))
+        return str(self._copy(name) or self._make_copy(name))
 
     def fetch(self, names: Iterable[str]) -> None:
-        in_parallel(self.local, names)
+        def fetch_one(name: str) -> None:
+            with suppress(FileNotFoundError):
+                self._make_copy(name)
+
+        names = list(names)
+        unknown = Counter(name.rpartition("/")[0] for name in names if name not in self._versions)
+        for folder, n_unknown in unknown.items():
+            if n_unknown > LIST_FROM:
+                self.sizes(folder)
+        in_parallel(fetch_one, [name for name in names if self._copy(name) is None])
 
     def names(self, folder: str) -> list[str]:
         files, folders = self._list(folder)
@@ -87,9 +95,10 @@ class ObjectFiles:
         with explained(self._url / name):
             return bytes(obstore.get(self._store, self._url.key_of(name)).bytes())
 
-    def write(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: bytes | Path) -> None:
+        """As `Files.write`; a Path is a file of this machine to be copied."""
         with explained(self._url / name):
-            obstore.put(self._store, self._url.key_of(name), content)
+            obstore.put(self._store, self._url.key_of(name), content, chunk_size=PIECE_BYTES, max_concurrency=2)
 
     def create(self, name: str, content: bytes) -> None:
         key, writer = self._url.key_of(name), uuid.uuid4().hex
@@ -111,6 +120,15 @@ class ObjectFiles:
         except FileNotFoundError:
             return None
         return None if found is None else str(found)
+
+    def _copy(self, name: str) -> Path | None:
+        """The copy of a file of known version."""
+        version = self._versions.get(name)
+        return None if version is None else default_cache().find(self.locate(name), *version)
+
+    def _make_copy(self, name: str) -> Path:
+        version = self._version(name)
+        return default_cache().add(self.locate(name), *version, fetch=lambda: self._get(name, version))
 
     def _get(self, name: str, version: _Version) -> bytes:
         """The object, if it still is of that version."""
@@ -157,16 +175,3 @@ class ObjectFiles:
     @property
     def _store(self) -> S3Store:
         return open_bucket(self._url.bucket)
-
-
-def in_parallel(task: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """What `task` makes of each item, in their order; several wait for the network at once."""
-    items = list(items)
-    if len(items) < 2:
-        return [task(item) for item in items]
-    with ThreadPoolExecutor(min(AT_ONCE, len(items))) as pool:
-        try:
-            return list(pool.map(task, items))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise

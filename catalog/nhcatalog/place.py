@@ -52,9 +52,11 @@ class Url:
 
 
 Place = Path | Url
+AnyPlace = str | os.PathLike[str] | Url
+"""What functions take for a place; `to_place` tells which it is."""
 
 
-def to_place(place: str | os.PathLike[str] | Url) -> Place:
+def to_place(place: AnyPlace) -> Place:
     """The place that a user means: a path, or ``s3://bucket/key``.
 
     Raises

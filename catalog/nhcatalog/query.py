@@ -170,6 +170,7 @@ def engine(state: State, memory_limit: str | None = None) -> Engine:
         If a file of the state is missing.
     """
     key = (*state.key, memory_limit or MEMORY_LIMIT)
+    state.files.fetch(file.path for file in state.fragments())
     with _lock:
         found = _engines.pop(key, None)
         if found is not None:
@@ -220,7 +221,6 @@ def _create_views(connection: duckdb.DuckDBPyConnection, state: State) -> list[s
     sessions = _select("sessions", history, [there, *_not_in(ended)])
     connection.execute(f"CREATE VIEW sessions AS {sessions} UNION ALL FROM internal.recent_sessions")
     files = list(history)
-    state.files.fetch(file.path for file in state.fragments())
     for name in TABLES:
         if name == "sessions":
             continue

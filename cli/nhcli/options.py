@@ -12,8 +12,8 @@ store = click.option(
     envvar="NHDATA_STORE",
     show_default=True,
     show_envvar=True,
-    metavar="PATH",
-    help="The store.",
+    metavar="STORE",
+    help="The store: a folder, or s3://bucket/key.",
 )
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")

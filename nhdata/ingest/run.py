@@ -10,12 +10,13 @@ from pathlib import Path
 
 from nhcatalog.catalog import Catalog, SessionExists
 from nhcatalog.errors import UserError
+from nhcatalog.place import AnyPlace, Place, to_place
 from nhdata.ingest.plan import Existing, Step, plan_ingest
 from nhdata.sources import SessionRef, SourceOptions, open_source
 from nhdata.store.commit import add_session
 from nhdata.store.encode import encode
+from nhdata.store.publish import check_place
 from nhdata.store.session import Session
-from nhdata.store.write import check_place
 from nhdata.workers import WorkerDied, Workers, run_tasks
 
 
@@ -73,7 +74,7 @@ class IngestReport:
 class Job:
     """All that one process needs to ingest one recording."""
 
-    store: Path
+    store: Place
     source: str
     options: SourceOptions
     min_good_units: int
@@ -82,7 +83,7 @@ class Job:
 
 
 def ingest(
-    store: str | Path,
+    store: AnyPlace,
     source: str,
     paths: Sequence[str | Path],
     *,
@@ -102,7 +103,7 @@ def ingest(
 
     Parameters
     ----------
-    store : path
+    store : path, Url or str
     source : str
         Name of a source, e.g. ``"ibl"``.
     paths : sequence of paths
@@ -136,9 +137,11 @@ def ingest(
     >>> from nhdata.ingest import ingest
     >>> report = ingest("data.zarr", "phy", ["sorted/"])  # doctest: +SKIP
     """
-    root = Path(store)
+    root = to_place(store)
     check_place(root)
-    job = Job(root.absolute(), source, options or SourceOptions(), min_good_units, existing, dry_run)
+    if isinstance(root, Path):
+        root = root.absolute()
+    job = Job(root, source, options or SourceOptions(), min_good_units, existing, dry_run)
     refs = list(open_source(source, job.options).iter_sessions([Path(p) for p in paths]))
     steps = plan_ingest(refs, Catalog(root / "catalog").snapshot().entries, existing)
     on_start(len(steps))

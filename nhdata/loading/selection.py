@@ -6,12 +6,12 @@ import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
+from nhcatalog.place import Place
 from nhdata.store.store import Store
 
 ALL_GOOD = "select unit_id from units where good"
@@ -23,7 +23,7 @@ class SelectedSession:
 
     Attributes
     ----------
-    path : Path
+    path : Path or Url
         The session's Zarr group.
     n_units, n_spikes : int
         Units and spikes of the session, selected or not.
@@ -38,7 +38,7 @@ class SelectedSession:
     """
 
     session_id: str
-    path: Path
+    path: Place
     tick_hz: float
     t_start_s: float
     n_ticks: int

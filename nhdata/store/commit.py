@@ -1,24 +1,24 @@
-"""Put one encoded session into a store: staged, moved into place, committed."""
+"""Put one encoded session into a store: staged, put in its place, committed."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from nhcatalog.catalog import Catalog
+from nhcatalog.place import Place
 from nhdata.store.encode import Encoded
+from nhdata.store.publish import create_store, publish, staged
 from nhdata.store.rows import catalog_rows
 from nhdata.store.session import Session
-from nhdata.store.write import create_store, publish, staged, write_session
+from nhdata.store.write import write_session
 
 
-def add_session(root: Path, encoded: Encoded, *, replace: bool = False) -> str:
+def add_session(root: Place, encoded: Encoded, *, replace: bool = False) -> str:
     """Write a session and name it in the catalog, making the store if it is not there.
 
     Interrupted at any instant, the session is in the store whole or not at all.
 
     Parameters
     ----------
-    root : Path
+    root : Path or Url
         The store.
     encoded : Encoded
     replace : bool

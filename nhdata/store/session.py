@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,10 +10,13 @@ import zarr
 from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
+from nhcatalog.files import Files, open_files
+from nhcatalog.place import Place, Url
 from nhdata.features.bins import bin_ticks, binned_counts
 from nhdata.features.reference import FEATURE_NAMES, reference_features
 from nhdata.store.columns import read_column, read_table
-from nhdata.store.layout import BLOCK_S, NO_TICK, tick_at
+from nhdata.store.groups import open_group
+from nhdata.store.layout import BLOCK_S, NO_TICK, shard_spikes, tick_at
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -30,7 +32,7 @@ class Session:
 
     Attributes
     ----------
-    path : Path
+    path : Path or Url
         The session's Zarr group.
     session_id, source : str
     t_start_s, duration_s : float
@@ -40,13 +42,12 @@ class Session:
     n_units, n_spikes : int
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.path = path
         try:
-            group = zarr.open_group(path, mode="r")
+            self.attrs: dict[str, Any] = dict(self._group.attrs)
         except FileNotFoundError:
             raise UserError(f"{path}: no session here", "run 'nhdata validate' on the store") from None
-        self.attrs: dict[str, Any] = dict(group.attrs)
         self.session_id: str = self.attrs["session_id"]
         self.source: str = self.attrs["source"]
         self.t_start_s: float = self.attrs["t_start_s"]
@@ -73,8 +74,12 @@ class Session:
         return self.t_start_s + self.duration_s
 
     @cached_property
+    def _files(self) -> Files:
+        return open_files(self.path)
+
+    @cached_property
     def _group(self) -> zarr.Group:
-        return zarr.open_group(self.path, mode="r")
+        return open_group(self.path, self._files)
 
     @cached_property
     def block_offsets(self) -> NDArray[np.int64]:
@@ -114,6 +119,10 @@ class Session:
 
     def read(self, lo: int, hi: int) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
         """Spikes ``lo:hi``, counted from the first of the session: ticks and rows of units."""
+        if isinstance(self.path, Url):
+            step = shard_spikes(self.n_spikes)
+            shards = range(lo // step, -(-hi // step))
+            self._files.fetch(f"spikes/{array}/c/{shard}" for shard in shards for array in ("tick", "unit"))
         return np.asarray(self._array("spikes/tick")[lo:hi]), np.asarray(self._array("spikes/unit")[lo:hi])
 
     def spikes(

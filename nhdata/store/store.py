@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import zarr
 
 from nhcatalog.catalog import Catalog
 from nhcatalog.errors import UserError
+from nhcatalog.place import AnyPlace, Place, to_place
 from nhcatalog.snapshot import Snapshot
 from nhdata.store.layout import STORE_VERSION
+from nhdata.store.publish import root_attributes
 from nhdata.store.session import Session
 
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ class Store:
     never write. A Store may be pickled: it travels as its path and position.
     """
 
-    def __init__(self, path: Path, at: int | None = None) -> None:
+    def __init__(self, path: Place, at: int | None = None) -> None:
         self.path = path
         self.catalog = Catalog(path / "catalog")
         self.snapshot: Snapshot = self.catalog.snapshot(at)
@@ -89,13 +87,13 @@ class Store:
         return Session(self.path / entry.path)
 
 
-def open_store(path: str | os.PathLike[str], at: int | None = None) -> Store:
+def open_store(path: AnyPlace, at: int | None = None) -> Store:
     """Open a store for reading; also known as ``nhdata.open``.
 
     Parameters
     ----------
-    path : path-like
-        The store's folder, e.g. ``"data.zarr"``.
+    path : path, Url or str
+        The store's folder, e.g. ``"data.zarr"``, or its address, e.g. ``"s3://lab/data.zarr"``.
     at : int, optional
         Log position to read at; the newest by default.
 
@@ -104,14 +102,13 @@ def open_store(path: str | os.PathLike[str], at: int | None = None) -> Store:
     UserError
         If there is no store at `path`, it is of another version, or `at` lies outside its log.
     """
-    root = Path(path)
-    try:
-        attrs = zarr.open_group(root, mode="r").attrs
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"no store at {root}", "make one with 'nhdata ingest … --store'") from None
-    if attrs.get("nhdata_store") != STORE_VERSION:
+    root = to_place(path)
+    attributes = root_attributes(root)
+    if attributes is None:
+        raise UserError(f"no store at {root}", "make one with 'nhdata ingest … --store'")
+    if attributes.get("nhdata_store") != STORE_VERSION:
         raise UserError(
-            f"{root} is not a store of version {STORE_VERSION} (found {attrs.get('nhdata_store')})",
+            f"{root} is not a store of version {STORE_VERSION} (found {attributes.get('nhdata_store')})",
             "open it with the version of neurohorizon that wrote it",
         )
     return Store(root, at)

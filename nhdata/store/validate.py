@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,15 +12,17 @@ import zarr
 
 from nhcatalog.catalog import Catalog
 from nhcatalog.errors import UserError
+from nhcatalog.files import open_files
+from nhcatalog.place import AnyPlace, Place, to_place
 from nhcatalog.snapshot import Snapshot
 from nhcatalog.state import Entry
 from nhdata.recording import Provenance, Recording, Series, Spikes
 from nhdata.store.digest import content_hash
-from nhdata.store.layout import SCHEMA_VERSION, STAGING, block_offsets
+from nhdata.store.groups import open_group
+from nhdata.store.layout import SCHEMA_VERSION, block_offsets
+from nhdata.store.publish import root_attributes
 from nhdata.store.session import Session
 from nhdata.store.ticks import Clock
-
-GRACE_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +46,16 @@ class Problem:
 
 
 def validate(
-    path: str | Path, *, deep: bool = False, on_session: Callable[[str, int], None] = lambda session_id, n: None
+    path: AnyPlace,
+    *,
+    deep: bool = False,
+    on_session: Callable[[str, int], None] = lambda session_id, n: None,
 ) -> list[Problem]:
     """Check every session that the catalog names; reads only.
 
     Parameters
     ----------
-    path : path
+    path : path, Url or str
         The store.
     deep : bool
         Decode everything: checksums, order of spikes, block index, counts, and the content hash. Without it:
@@ -71,8 +73,8 @@ def validate(
     UserError
         If there is no store at `path`.
     """
-    root = Path(path)
-    if not (root / "zarr.json").is_file():
+    root = to_place(path)
+    if root_attributes(root) is None:
         raise UserError(f"no store at {root}", "name the folder of a store")
     try:
         snapshot = Catalog(root / "catalog").snapshot()
@@ -98,15 +100,16 @@ def _counted(snapshot: Snapshot) -> list[dict[str, Any]]:
     return rows
 
 
-def _session(root: Path, entry: Entry, row: dict[str, Any], deep: bool) -> Iterator[tuple[str, str]]:
+def _session(root: Place, entry: Entry, row: dict[str, Any], deep: bool) -> Iterator[tuple[str, str]]:
     """(kind, detail) of everything wrong with one session."""
-    folder = root / entry.path
-    if not folder.is_dir():
-        yield "missing", f"{entry.path} is not there"
-        return
+    place = root / entry.path
     try:
-        session = Session(folder)
-        yield from _structure(session, entry, row)
+        files = open_files(place).walk()
+        if not files:
+            yield "missing", f"{entry.path} is not there"
+            return
+        session = Session(place)
+        yield from _structure(session, files, entry, row)
         if deep:
             yield from _content(session)
     except UserError as error:
@@ -115,7 +118,9 @@ def _session(root: Path, entry: Entry, row: dict[str, Any], deep: bool) -> Itera
         yield "unreadable", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
 
 
-def _structure(session: Session, entry: Entry, row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _structure(
+    session: Session, files: Collection[str], entry: Entry, row: dict[str, Any]
+) -> Iterator[tuple[str, str]]:
     attrs = session.attrs
     if attrs.get("nhdata_schema") != SCHEMA_VERSION:
         yield "schema", f"schema {attrs.get('nhdata_schema')}, not {SCHEMA_VERSION}"
@@ -131,7 +136,7 @@ def _structure(session: Session, entry: Entry, row: dict[str, Any]) -> Iterator[
         yield "catalog", f"{row['unit_rows']} rows of units in the catalog for {session.n_units} units"
     if row["unit_spikes"] != session.n_spikes:
         yield "catalog", f"the catalog's units have {row['unit_spikes']} spikes, the session {session.n_spikes}"
-    group = zarr.open_group(session.path, mode="r")
+    group = open_group(session.path)
     for name, size in (("spikes/tick", session.n_spikes), ("spikes/unit", session.n_spikes)):
         node = group.get(name)
         if not isinstance(node, zarr.Array):
@@ -140,10 +145,10 @@ def _structure(session: Session, entry: Entry, row: dict[str, Any]) -> Iterator[
             yield "shape", f"{name} has shape {node.shape}, not ({size},)"
     for name, node in group.members(max_depth=None):
         if isinstance(node, zarr.Array):
-            files = math.prod(-(-n // step) for n, step in zip(node.shape, node.shards or node.chunks, strict=True))
-            found = sum(p.is_file() for p in (session.path / name / "c").rglob("*"))
-            if found < files:
-                yield "missing", f"{name}: {files - found} of {files} files"
+            n_files = math.prod(-(-n // step) for n, step in zip(node.shape, node.shards or node.chunks, strict=True))
+            found = sum(file.startswith(f"{name}/c/") for file in files)
+            if found < n_files:
+                yield "missing", f"{name}: {n_files - found} of {n_files} files"
 
 
 def _content(session: Session) -> Iterator[tuple[str, str]]:
@@ -154,7 +159,7 @@ def _content(session: Session) -> Iterator[tuple[str, str]]:
     if unit.size and int(unit.max()) >= session.n_units:
         yield "index", f"spikes/unit names unit {int(unit.max())} of {session.n_units}"
         return
-    block = np.asarray(zarr.open_array(session.path / "spikes" / "block", mode="r")[...])
+    block = np.asarray(open_group(session.path)["spikes/block"][...])  # type: ignore[index]
     if not np.array_equal(block, block_offsets(tick, session.tick_hz, session.duration_s)):
         yield "index", "spikes/block does not fit spikes/tick"
     units = session.units()
@@ -189,37 +194,3 @@ def stored_hash(session: Session) -> str:
         date=attrs["date"],
     )
     return content_hash(recording, Clock(session.t_start_s, session.duration_s, session.tick_hz), tick, unit)
-
-
-def leftovers(path: str | Path, grace_s: float = GRACE_S) -> list[Path]:
-    """Folders that a writer left when it died: staged, or moved into place and never committed.
-
-    Parameters
-    ----------
-    path : path
-        The store.
-    grace_s : float
-        Younger ones may belong to a writer at work, and are not listed.
-
-    Returns
-    -------
-    list of Path
-        Never a session that any position of the log names.
-    """
-    root = Path(path)
-    named = Catalog(root / "catalog").paths()
-    sessions = root / "sessions"
-    found = [
-        *sessions.glob(f"{STAGING}/*"),
-        *(p for p in sessions.glob("*/*") if p.is_dir() and p.parent.name != STAGING),
-    ]
-    oldest = time.time() - grace_s
-    return sorted(p for p in found if p.relative_to(root).as_posix() not in named and p.stat().st_mtime <= oldest)
-
-
-def sweep(path: str | Path, grace_s: float = GRACE_S) -> list[Path]:
-    """Remove the `leftovers`; returns what was removed."""
-    removed = leftovers(path, grace_s)
-    for folder in removed:
-        shutil.rmtree(folder)
-    return removed

@@ -32,8 +32,9 @@ def command(
 
     Exit code: 0 sound, 1 problems were found.
     """
-    from nhdata.store.validate import leftovers, validate
-    from nhdata.store.validate import sweep as sweep_store
+    from nhdata.store.sweep import leftovers
+    from nhdata.store.sweep import sweep as sweep_store
+    from nhdata.store.validate import validate
 
     with progress_bar(progress) as bar:
         task = bar.add_task("validate", total=None, note="")

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import nhdata
-import nhdata.store.write
+import nhdata.store.publish
 from nhcatalog.catalog import Catalog
 from nhdata.ingest import ingest
 
@@ -73,7 +73,7 @@ def test_an_interruption_while_writing_leaves_no_staging(root, sortings, hashes,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(nhdata.store.write, "sync_tree", interrupt)
+        patch.setattr(nhdata.store.publish, "sync_tree", interrupt)
         with pytest.raises(KeyboardInterrupt):
             ingest(root, "phy", [sortings])
     assert hashes(root) == before

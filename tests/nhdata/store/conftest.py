@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import nhdata
+from nhcatalog.place import AnyPlace, to_place
 from nhdata.recording import Provenance, Recording, Series, SourceFile, Spikes
 from nhdata.store.commit import add_session
 from nhdata.store.encode import encode
@@ -58,9 +59,9 @@ def small_recording(**changes: Any) -> Recording:
     return replace(recording, **changes)
 
 
-def put_recording(root: Path, recording: Recording, *, overwrite: bool = False) -> str:
+def put_recording(root: AnyPlace, recording: Recording, *, overwrite: bool = False) -> str:
     """Stage, publish and commit, as ingest does; returns the session's path in the store."""
-    return add_session(root, encode(recording), replace=overwrite)
+    return add_session(to_place(root), encode(recording), replace=overwrite)
 
 
 @pytest.fixture

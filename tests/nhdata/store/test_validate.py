@@ -15,7 +15,8 @@ import nhdata
 from nhcatalog.catalog import Catalog
 from nhdata.ingest import ingest
 from nhdata.sources import SourceOptions
-from nhdata.store.validate import leftovers, sweep, validate
+from nhdata.store.sweep import leftovers, sweep
+from nhdata.store.validate import validate
 
 
 @pytest.fixture(scope="module")

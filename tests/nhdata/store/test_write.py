@@ -17,7 +17,8 @@ from nhcatalog.errors import UserError
 from nhdata.recording import Spikes
 from nhdata.store.encode import encode
 from nhdata.store.layout import CHUNK_SPIKES, SHARD_SPIKES
-from nhdata.store.write import create_store, publish, staged, write_session
+from nhdata.store.publish import create_store, publish, staged
+from nhdata.store.write import write_session
 
 CORE_CODECS = {"bytes", "blosc", "crc32c", "sharding_indexed", "transpose"}
 
