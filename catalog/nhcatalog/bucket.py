@@ -36,7 +36,9 @@ _CREDENTIALS = (
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
 _CODE = re.compile(r"<Code>(\w+)</Code>")
-_NO_ANSWER = re.compile(r"error sending request|timed? ?out|connect|dns|error decoding response", re.IGNORECASE)
+_STATUS = re.compile(r"status code: (\d+ [A-Za-z ]+)")
+_DENIED = {"AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "RequestTimeTooSkewed"}
+_DENIED |= {"SignatureDoesNotMatch", "403 Forbidden", "401 Unauthorized"}
 _ELSEWHERE = re.compile(r"redirect|AuthorizationHeaderMalformed|IllegalLocationConstraint", re.IGNORECASE)
 
 _opened_by: int | None = None
@@ -63,7 +65,9 @@ def open_bucket(name: str) -> S3Store:
 @lru_cache(maxsize=16)
 def _open(name: str, aws: tuple[tuple[str, str], ...]) -> S3Store:
     environment = dict(aws)
-    endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or ""
+    endpoint = _endpoint()
+    if endpoint and not re.fullmatch(r"https?://[\w.:\[\]-]+(/\S*)?", endpoint, re.ASCII):
+        raise UserError(f"AWS_ENDPOINT_URL={endpoint} is no address", "give it as https://host:port")
     provider = None
     anonymous = environment.get("AWS_SKIP_SIGNATURE", "").lower() in ("1", "true", "yes")
     if not anonymous and not any(key in environment for key in _CREDENTIALS):
@@ -71,7 +75,7 @@ def _open(name: str, aws: tuple[tuple[str, str], ...]) -> S3Store:
         anonymous = provider is None
     return S3Store(
         name,
-        config={"skip_signature": anonymous},
+        config={"skip_signature": True} if anonymous else {},
         credential_provider=provider,
         client_options={
             "connect_timeout": timedelta(seconds=CONNECT_S),
@@ -107,8 +111,9 @@ def explained(url: Url) -> Iterator[None]:
     except AlreadyExistsError:
         raise
     except (BaseError, FileNotFoundError) as error:
-        text = str(error)
-        code = found[1] if (found := _CODE.search(text)) else ""
+        text = str(error).split("\n\nDebug source")[0]  # what follows are pages of Rust's structures
+        answer = _CODE.search(text) or _STATUS.search(text)
+        code = answer[1].strip() if answer else ""
         if isinstance(error, PreconditionError):
             problem, remedy = f"{url}: was overwritten, which no file of a store ever is", "open the store again"
         elif code == "NoSuchBucket":
@@ -116,23 +121,23 @@ def explained(url: Url) -> Iterator[None]:
             remedy = "check its name, and the endpoint in AWS_ENDPOINT_URL"
         elif isinstance(error, FileNotFoundError):
             raise FileNotFoundError(str(url)) from None
-        elif isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        elif code in _DENIED or isinstance(error, PermissionDeniedError | UnauthenticatedError):
             problem, remedy = f"{url}: access denied", "check your credentials, and your rights on the bucket"
+            if code and code not in ("AccessDenied", "403 Forbidden"):
+                problem += f" ({code})"
             if open_bucket(url.bucket).config.get("skip_signature"):
                 problem += ", and no credentials were found"
                 remedy = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
         elif _ELSEWHERE.search(text):
-            problem = f"{url}: the bucket is in another region"
-            remedy = "name its region in AWS_REGION"
-        elif _NO_ANSWER.search(text):
-            problem = f"{url}: no answer ({_cause(text)})"
-            remedy = "check the network, and the endpoint in AWS_ENDPOINT_URL"
+            problem, remedy = f"{url}: the bucket is in another region", "name its region in AWS_REGION"
+        elif code:
+            problem = f"{url}: the server answers {code}"
+            remedy = "try again, or check the endpoint in AWS_ENDPOINT_URL"
         else:
-            problem = f"{url}: {code or type(error).__name__}: {_cause(text)}"
-            remedy = "check the bucket, the endpoint in AWS_ENDPOINT_URL and the region in AWS_REGION"
+            problem = f"{url}: no answer from {_endpoint() or 'Amazon S3'}"
+            remedy = "check the network, and the endpoint in AWS_ENDPOINT_URL"
         raise UserError(problem, remedy) from None
 
 
-def _cause(text: str) -> str:
-    """The first line of obstore's message, which holds pages of Rust's structures."""
-    return text.split("\n\nDebug source")[0].splitlines()[0][:200]
+def _endpoint() -> str:
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
