@@ -5,7 +5,9 @@ import pynapple as nap
 from numpy.typing import NDArray
 
 from nhdata.features.bins import binned_counts
-from nhdata.features.reference import ISI_EDGES_S, N_LAGS, reference_features
+from nhdata.features.isi import LOG_EDGES_S
+from nhdata.features.reference import N_LAGS, reference_features
+from nhdata.features.trains import spike_trains
 
 from .data import N_UNITS, SAMPLE_RATE_HZ, compile_kernels, recording
 
@@ -35,8 +37,9 @@ class ReferenceFeatures(_Spikes):
     """All 33 of all units over the whole session, grouping by unit included."""
 
     def time_ours(self) -> Array:
+        pieces = [(0, self.stop_tick)]
         return reference_features(
-            self.tick, self.unit, n_units=N_UNITS, start_tick=0, stop_tick=self.stop_tick, tick_hz=SAMPLE_RATE_HZ
+            spike_trains(self.tick, self.unit, n_units=N_UNITS, tick_hz=SAMPLE_RATE_HZ, pieces=pieces)
         )
 
     def time_numpy(self) -> Array:
@@ -82,7 +85,7 @@ def _features(intervals: list[Array], counts_10ms: NDArray[np.int64], duration_s
         twenty = counts[: len(counts) // 2 * 2].reshape(-1, 2).sum(1)
         out[k, 0] = counts.sum() / duration_s
         out[k, 1] = isi.std() / isi.mean()
-        out[k, 2:22] = np.histogram(isi, ISI_EDGES_S)[0] / isi.size
+        out[k, 2:22] = np.histogram(isi, LOG_EDGES_S)[0] / isi.size
         out[k, 22:32] = [deviation[lag:] @ deviation[:-lag] for lag in range(1, N_LAGS + 1)] / (deviation @ deviation)
         out[k, 32] = twenty.var(ddof=1) / twenty.mean()
     return out

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
 from nhdata.features.jit import kernel
+from nhdata.features.threads import FEW_SPIKES, n_threads, run_parts
 
-MAX_COUNT = np.iinfo(np.uint16).max
 MAX_DENOMINATOR = 2**20  # times a uint32 tick it stays far below 2**63
 
 
@@ -51,13 +52,87 @@ def bin_ticks(bin_s: float, tick_hz: float) -> tuple[int, int]:
 
 
 @kernel
+def bin_of(ticks: np.int64, numerator: int, denominator: int, per_tick: float) -> np.int64:
+    """``ticks * denominator // numerator`` without a division, which costs more than all the rest of a kernel.
+
+    `per_tick` is ``denominator / numerator``: the product with fewer than 2**32 ticks is off by at most one bin, and
+    the remainder tells.
+    """
+    k = np.int64(ticks * per_tick)
+    remainder = ticks * denominator - k * numerator
+    if remainder < 0:
+        return k - 1
+    if remainder >= numerator:
+        return k + 1
+    return k
+
+
+@kernel
+def bins_of_train(
+    train: NDArray[np.uint32],
+    start_tick: int,
+    n_bins: int,
+    numerator: int,
+    denominator: int,
+    out: NDArray[np.uint32],
+) -> int:
+    """Bin of each spike of one sorted train, counted from `start_tick`, up to the last whole bin.
+
+    Parameters
+    ----------
+    train : (n,) uint32
+        No spike is before `start_tick`.
+    start_tick, n_bins : int
+        Where bin 0 starts, and the number of whole bins.
+    numerator, denominator : int
+        Width of a bin in ticks, from `bin_ticks`.
+    out : (n or more,) uint32
+        Filled with the bins.
+
+    Returns
+    -------
+    int
+        How many spikes lie in whole bins: the first so many.
+    """
+    per_tick = denominator / numerator
+    for i in range(train.size):
+        out[i] = bin_of(np.int64(train[i]) - start_tick, numerator, denominator, per_tick)
+    n = train.size
+    while n > 0 and out[n - 1] >= n_bins:
+        n -= 1
+    return n
+
+
+@kernel
+def longest_train(first: NDArray[np.int64], stop: NDArray[np.int64]) -> int:
+    """Most spikes of one unit in one piece: how much room `bins_of_train` needs."""
+    longest = 0
+    for u in range(first.shape[0]):
+        for p in range(first.shape[1]):
+            longest = max(longest, stop[u, p] - first[u, p])
+    return longest
+
+
+@kernel
+def squared_runs(bins: NDArray[np.uint32]) -> int:
+    """Sum of squared counts of the bins of one sorted train: how long each run of one bin is, squared."""
+    squares = 0
+    before = 0  # spikes of the same bin before this one: the count squared is Σ (2 before + 1)
+    for i in range(bins.size):
+        before = before + 1 if i > 0 and bins[i] == bins[i - 1] else 0
+        squares += 2 * before + 1
+    return squares
+
+
+@kernel
 def count_spikes(
     tick: NDArray[np.uint32],
     unit: NDArray[np.uint16],
     first_bin: int,
     numerator: int,
     denominator: int,
-    out: NDArray[np.uint16],
+    out: NDArray[Any],
+    largest: int,
 ) -> bool:
     """Add the spikes of consecutive bins to `out`; the bin of tick t is ``t * denominator // numerator``.
 
@@ -69,23 +144,28 @@ def count_spikes(
         Bin of ``out[0]``.
     numerator, denominator : int
         Width of a bin in ticks, from `bin_ticks`.
-    out : (n_bins, n_units) uint16
+    out : (n_bins, n_units) uint8 or uint16
         Counts, added to in place.
+    largest : int
+        The largest count that `out` holds.
 
     Returns
     -------
     bool
-        False if a count would have passed 65,535: it is left at its maximum, never wrapped.
+        False if a count would have passed `largest`: it is left there, never wrapped.
     """
     fits = True
     n_bins = out.shape[0]
+    per_tick = denominator / numerator
     for i in range(tick.size):
-        k = np.int64(tick[i]) * denominator // numerator - first_bin
+        k = bin_of(np.int64(tick[i]), numerator, denominator, per_tick) - first_bin
         if 0 <= k < n_bins:
-            if out[k, unit[i]] == 65535:
+            u = unit[i]
+            count = out[k, u]
+            if count == largest:
                 fits = False
             else:
-                out[k, unit[i]] += 1
+                out[k, u] = count + 1
     return fits
 
 
@@ -98,36 +178,55 @@ def binned_counts(
     n_bins: int,
     bin_s: float,
     tick_hz: float,
-) -> NDArray[np.uint16]:
+    dtype: type[np.uint8] | type[np.uint16] = np.uint16,
+) -> NDArray[Any]:
     """Spike counts of every unit in consecutive half-open bins.
 
     Parameters
     ----------
     tick, unit : (n,) arrays
-        Spikes: ticks since the start of the session, and rows of units below `n_units`.
+        Spikes: sorted ticks since the start of the session, and rows of units below `n_units`.
     n_units, first_bin, n_bins : int
         Shape of the result and the bin it starts at; bin k is ``[k, k + 1) * bin_s``.
     bin_s, tick_hz : float
         Width of a bin in seconds; ticks per second.
+    dtype : numpy.uint8 or numpy.uint16
+        Of the result.
 
     Returns
     -------
-    (n_bins, n_units) uint16
+    (n_bins, n_units) uint8 or uint16
 
     Raises
     ------
     UserError
-        If a bin holds more than 65,535 spikes of one unit, or the width is not possible.
+        If a bin holds more spikes of one unit than `dtype` can count, or the width is not possible.
 
     Examples
     --------
-    >>> import numpy as np
     >>> tick, unit = np.array([0, 599, 600], np.uint32), np.zeros(3, np.uint16)
     >>> binned_counts(tick, unit, n_units=1, first_bin=0, n_bins=2, bin_s=0.02, tick_hz=30000).ravel()
     array([2, 1], dtype=uint16)
     """
     numerator, denominator = bin_ticks(bin_s, tick_hz)
-    out = np.zeros((n_bins, n_units), np.uint16)
-    if not count_spikes(tick, unit, first_bin, numerator, denominator, out):
-        raise UserError(f"a bin of {bin_s} s holds more than {MAX_COUNT} spikes of one unit", "use a shorter bin")
+    out = np.zeros((n_bins, n_units), dtype)
+    largest = int(np.iinfo(dtype).max)
+    parts = parts_of_bins(tick, first_bin, n_bins, numerator, denominator)
+    work = [(tick[s], unit[s], first_bin + a, numerator, denominator, out[a:b], largest) for a, b, s in parts]
+    if not all(run_parts(count_spikes, work)):
+        raise UserError(
+            f"a bin of {bin_s} s holds more than {largest} spikes of one unit",
+            "use a shorter bin" if dtype is np.uint16 else "use a shorter bin, or uint16",
+        )
     return out
+
+
+def parts_of_bins(
+    tick: NDArray[np.uint32], first_bin: int, n_bins: int, numerator: int, denominator: int
+) -> list[tuple[int, int, slice]]:
+    """Bins ``a:b`` and their slice of the sorted spikes, a part for each thread."""
+    n = min(n_bins, n_threads()) if tick.size >= FEW_SPIKES else 1
+    edges = [n_bins * k // n for k in range(n + 1)]
+    ticks = [min(-(-(first_bin + k) * numerator // denominator), 2**32 - 1) for k in edges]
+    at = [int(np.searchsorted(tick, np.uint32(t))) for t in ticks]
+    return [(a, b, slice(i, j)) for a, b, i, j in zip(edges[:-1], edges[1:], at[:-1], at[1:], strict=True)]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
 from nhdata.features.jit import kernel
+from nhdata.features.threads import FEW_SPIKES, n_threads, run_parts
 
 
 def by_unit(
     tick: NDArray[np.uint32], unit: NDArray[np.uint16], n_units: int
 ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-    """Counting sort of time-sorted spikes into one train after another.
+    """Counting sort of time-sorted spikes into one train after another, on several threads.
 
     Parameters
     ----------
@@ -27,21 +30,36 @@ def by_unit(
         Ticks unit by unit, each unit's sorted in time.
     start : (n_units + 1,) int64
         Unit u's train is ``train[start[u]:start[u + 1]]``.
+
+    Examples
+    --------
+    >>> train, start = by_unit(np.array([5, 6, 7], np.uint32), np.array([1, 0, 1], np.uint16), 2)
+    >>> train.tolist(), start.tolist()
+    ([6, 5, 7], [0, 1, 3])
     """
-    train, start = np.empty(tick.size, np.uint32), np.zeros(n_units + 1, np.int64)
-    _fill(tick, unit, train, start)  # filled, not returned: Ctrl-C as Numba hands over a tuple of arrays is a crash
+    n_parts = 1 if tick.size < FEW_SPIKES else n_threads()
+    edges = [tick.size * k // n_parts for k in range(n_parts + 1)]
+    parts = [slice(a, b) for a, b in pairwise(edges)]
+    count = np.zeros((n_parts, n_units), np.int64)
+    run_parts(_count, [(unit[part], count[k]) for k, part in enumerate(parts)])
+    start = np.concatenate([[0], np.cumsum(count.sum(axis=0))]).astype(np.int64)
+    place = start[:-1] + np.cumsum(count, axis=0) - count  # where each part's spikes of each unit begin
+    train = np.empty(tick.size, np.uint32)
+    # filled, not returned: Ctrl-C as Numba hands over a tuple of arrays is a crash
+    run_parts(_fill, [(tick[part], unit[part], place[k], train) for k, part in enumerate(parts)])
     return train, start
 
 
 @kernel
-def _fill(
-    tick: NDArray[np.uint32], unit: NDArray[np.uint16], train: NDArray[np.uint32], start: NDArray[np.int64]
-) -> None:
+def _count(unit: NDArray[np.uint16], count: NDArray[np.int64]) -> None:
     for i in range(unit.size):
-        start[unit[i] + 1] += 1
-    for u in range(start.size - 1):
-        start[u + 1] += start[u]
-    place = start[:-1].copy()
+        count[unit[i]] += 1
+
+
+@kernel
+def _fill(
+    tick: NDArray[np.uint32], unit: NDArray[np.uint16], place: NDArray[np.int64], train: NDArray[np.uint32]
+) -> None:
     for i in range(tick.size):
         u = unit[i]
         train[place[u]] = tick[i]

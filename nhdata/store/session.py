@@ -13,10 +13,12 @@ from nhcatalog.errors import UserError
 from nhcatalog.files import Files, open_files
 from nhcatalog.place import Place, Url
 from nhdata.features.bins import bin_ticks, binned_counts
-from nhdata.features.reference import FEATURE_NAMES, reference_features
+from nhdata.features.reference import FEATURE_NAMES, VERSION, reference_features
+from nhdata.features.trains import Trains, spike_trains
 from nhdata.store.columns import read_column, read_table
 from nhdata.store.groups import open_group
 from nhdata.store.layout import BLOCK_S, NO_TICK, shard_spikes, tick_at
+from nhdata.store.window import Span
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -67,6 +69,11 @@ class Session:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
+
+    @property
+    def span(self) -> Span:
+        """The session's whole time."""
+        return Span(self.session_id, self.t_start_s, self.t_stop_s, self.tick_hz)
 
     @property
     def t_stop_s(self) -> float:
@@ -158,6 +165,13 @@ class Session:
         """Tables of time spans by name (``trials``, …), each with ``start_s`` and ``stop_s``."""
         return {name: self._table(f"intervals/{name}") for name in self._names("intervals")}
 
+    def _intervals(self, name: str) -> dict[str, NDArray[Any]]:
+        names = self._names("intervals")
+        if name not in names:
+            there = ", ".join(names) or "none"
+            raise UserError(f"session {self.session_id} has no interval table {name!r}", f"it has: {there}")
+        return self._table(f"intervals/{name}")
+
     def series(self) -> dict[str, tuple[NDArray[np.float64], NDArray[Any], str]]:
         """Continuous signals by name: ``time_s`` (n,), ``value`` (n,) or (n, k), and the unit of the value."""
         return {
@@ -184,46 +198,71 @@ class Session:
         """Window and version of the stored reference features."""
         return dict(self._group["features/reference"].attrs)
 
-    def features(self, start_s: float | None = None, stop_s: float | None = None) -> xr.DataArray:
-        """The 33 reference features: the stored ones, or those of the window ``[start_s, stop_s)``.
+    def trains(
+        self, start_s: float | None = None, stop_s: float | None = None, *, intervals: str | None = None
+    ) -> Trains:
+        """Spike trains of all units, for every function in `nhdata.features`.
 
-        Returns
-        -------
-        xarray.DataArray
-            (unit, feature) float64, NaN where undefined; see `nhdata.features.reference`.
+        Parameters
+        ----------
+        start_s, stop_s : float, optional
+            The half-open window; by default the whole session.
+        intervals : str, optional
+            Only the spans of this table, e.g. ``"trials"``, as far as they lie in the window. Spans that overlap or
+            touch become one, those without a start or an end are left out, and nothing is measured across a gap.
 
         Raises
         ------
         UserError
-            If the window is empty or not within the session.
+            If the window is empty or not within the session, there is no such table, or no span of it in the window.
+        """
+        window = (
+            self.t_start_s if start_s is None else start_s,
+            self.t_stop_s if stop_s is None else stop_s,
+        )
+        if intervals is None:
+            pieces = [self.span.ticks(*window)]
+        else:
+            pieces = self.span.inside(intervals, self._intervals(intervals), *window)
+        tick, unit = self.ticks(min(a for a, _ in pieces), max(b for _, b in pieces))
+        return spike_trains(tick, unit, n_units=self.n_units, tick_hz=self.tick_hz, pieces=pieces)
+
+    def features(
+        self, start_s: float | None = None, stop_s: float | None = None, *, intervals: str | None = None
+    ) -> xr.DataArray:
+        """The 33 reference features: the stored ones, or those of a window or of a table's spans, as in `trains`.
+
+        Returns
+        -------
+        xarray.DataArray
+            (unit, feature) float64, NaN where undefined; see `nhdata.features.reference`. Its attributes say the
+            window, the intervals if any, and the version of the definition.
+
+        Raises
+        ------
+        UserError
+            As `trains`.
         """
         import xarray as xr
 
-        if start_s is None and stop_s is None:
-            attrs = self.feature_attrs
-            window = (attrs["window_start_s"], attrs["window_stop_s"])
+        attrs: dict[str, Any] = {"session_id": self.session_id}
+        if start_s is None and stop_s is None and intervals is None:
+            stored = self.feature_attrs
             values = np.asarray(self._array("features/reference/value")[...])
+            attrs |= {key: stored[key] for key in ("window_start_s", "window_stop_s", "version")}
         else:
-            window = (
-                self.t_start_s if start_s is None else start_s,
-                self.t_stop_s if stop_s is None else stop_s,
-            )
-            if not self.t_start_s <= window[0] < window[1] <= self.t_stop_s + 1 / self.tick_hz:
-                raise UserError(
-                    f"the window [{window[0]}, {window[1]}) s is not within session {self.session_id}",
-                    f"stay within [{self.t_start_s}, {self.t_stop_s}) s",
-                )
-            start, stop = (tick_at(t, self.t_start_s, self.tick_hz) for t in window)
-            tick, unit = self.ticks(start, stop)
-            values = reference_features(
-                tick, unit, n_units=self.n_units, start_tick=start, stop_tick=stop, tick_hz=self.tick_hz
-            )
+            values = reference_features(self.trains(start_s, stop_s, intervals=intervals))
+            attrs["window_start_s"] = self.t_start_s if start_s is None else start_s
+            attrs["window_stop_s"] = self.t_stop_s if stop_s is None else stop_s
+            attrs["version"] = VERSION
+            if intervals is not None:
+                attrs["intervals"] = intervals
         return xr.DataArray(
             values,
             dims=("unit", "feature"),
             coords={"unit": np.arange(self.n_units), "feature": list(FEATURE_NAMES)},
             name="reference_features",
-            attrs={"session_id": self.session_id, "window_start_s": window[0], "window_stop_s": window[1]},
+            attrs=attrs,
         )
 
     def counts(self, bin_s: float) -> xr.DataArray:

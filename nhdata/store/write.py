@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscShuffle
 
 from nhdata.features.reference import FEATURE_NAMES, VERSION, WINDOW_S, reference_features
+from nhdata.features.trains import spike_trains
+from nhdata.features.window import INVALID, good_window
+from nhdata.recording import Recording
 from nhdata.store.columns import compressors, write_array, write_table
 from nhdata.store.encode import Encoded
 from nhdata.store.layout import (
@@ -30,7 +33,7 @@ def write_session(folder: Path, encoded: Encoded) -> None:
     _write_spikes(session.create_group("spikes"), tick, unit, clock)
     counts = np.bincount(unit, minlength=recording.n_units).astype(np.int64)
     write_table(session.create_group("units"), {**recording.units, "n_spikes": counts}, "unit")
-    _write_features(session.create_group("features"), tick, unit, recording.n_units, clock)
+    _write_features(session.create_group("features"), tick, unit, recording, clock)
     intervals = session.create_group("intervals")
     for name, columns in recording.intervals.items():
         write_table(intervals.create_group(name), columns, "interval")
@@ -62,25 +65,23 @@ def _write_spikes(group: zarr.Group, tick: NDArray[np.uint32], unit: NDArray[np.
 
 
 def _write_features(
-    group: zarr.Group, tick: NDArray[np.uint32], unit: NDArray[np.uint16], n_units: int, clock: Clock
+    group: zarr.Group, tick: NDArray[np.uint32], unit: NDArray[np.uint16], recording: Recording, clock: Clock
 ) -> None:
-    """The reference features of the first minute, or of the whole of a shorter session."""
-    window_s = min(WINDOW_S, clock.duration_s)
+    """The reference features of the first minute of good recording, or of the whole of a shorter session."""
+    invalid = recording.intervals.get(INVALID, {"start_s": np.empty(0), "stop_s": np.empty(0)})
+    t_stop_s = clock.t_start_s + clock.duration_s
+    window_s = good_window(clock.t_start_s, t_stop_s, WINDOW_S, invalid["start_s"], invalid["stop_s"])
+    start, stop = (tick_at(t, clock.t_start_s, clock.tick_hz) for t in window_s)
     values = reference_features(
-        tick,
-        unit,
-        n_units=n_units,
-        start_tick=0,
-        stop_tick=tick_at(window_s, 0.0, clock.tick_hz),
-        tick_hz=clock.tick_hz,
+        spike_trains(tick, unit, n_units=recording.n_units, tick_hz=clock.tick_hz, pieces=[(start, stop)])
     )
     reference = group.create_group(
         "reference",
         attributes={
             "feature_names": list(FEATURE_NAMES),
             "version": VERSION,
-            "window_start_s": clock.t_start_s,
-            "window_stop_s": clock.t_start_s + window_s,
+            "window_start_s": window_s[0],
+            "window_stop_s": window_s[1],
         },
     )
     write_array(reference, "value", values, ("unit", "feature"))

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from nhdata.features.bins import binned_counts
-from nhdata.features.reference import FEATURE_NAMES, ISI_EDGES_S, reference_features
+from nhdata.features.isi import LOG_EDGES_S
+from nhdata.features.reference import FEATURE_NAMES, reference_features
+from nhdata.features.trains import Trains, spike_trains
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -29,14 +31,14 @@ STOP_TICK = 600_000_000
 HALF_SAMPLE = 25  # ticks: half of 1 / 20 kHz, which takes every spike off the edges of bins
 
 
-class Trains(NamedTuple):
+class Spikes(NamedTuple):
     tick: np.ndarray
     unit: np.ndarray
     time_s: list[np.ndarray]
 
 
 @pytest.fixture(scope="module")
-def hc3(realdata: Path) -> Trains:
+def hc3(realdata: Path) -> Spikes:
     """Ten minutes of all units, spikes half a sample late."""
     with h5py.File(realdata / "nwb" / "hc3" / "ec013_626.nwb") as file:
         time_s, stop = file["units/spike_times"][:], file["units/spike_times_index"][:]
@@ -45,26 +47,28 @@ def hc3(realdata: Path) -> Trains:
     tick = np.concatenate(trains)
     unit = np.repeat(np.arange(len(trains)), [len(t) for t in trains]).astype(np.uint16)
     order = np.argsort(tick, kind="stable")
-    return Trains(tick[order], unit[order], [t / TICK_HZ for t in trains])
+    return Spikes(tick[order], unit[order], [t / TICK_HZ for t in trains])
 
 
 @pytest.fixture(scope="module")
-def features(hc3: Trains) -> dict[str, np.ndarray]:
-    values = reference_features(
-        hc3.tick, hc3.unit, n_units=len(hc3.time_s), start_tick=0, stop_tick=STOP_TICK, tick_hz=TICK_HZ
-    )
-    return dict(zip(FEATURE_NAMES, values.T, strict=True))
+def trains(hc3: Spikes) -> Trains:
+    return spike_trains(hc3.tick, hc3.unit, n_units=len(hc3.time_s), tick_hz=TICK_HZ, pieces=[(0, STOP_TICK)])
 
 
 @pytest.fixture(scope="module")
-def group(hc3: Trains) -> Any:
+def features(trains: Trains) -> dict[str, np.ndarray]:
+    return dict(zip(FEATURE_NAMES, reference_features(trains).T, strict=True))
+
+
+@pytest.fixture(scope="module")
+def group(hc3: Spikes) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         support = pynapple.IntervalSet(0, STOP_TICK / TICK_HZ)
         return pynapple.TsGroup({u: pynapple.Ts(t) for u, t in enumerate(hc3.time_s)}, time_support=support)
 
 
-def counts_of(hc3: Trains, bin_s: float) -> np.ndarray:
+def counts_of(hc3: Spikes, bin_s: float) -> np.ndarray:
     n_bins = round(STOP_TICK / TICK_HZ / bin_s)
     return binned_counts(
         hc3.tick, hc3.unit, n_units=len(hc3.time_s), first_bin=0, n_bins=n_bins, bin_s=bin_s, tick_hz=TICK_HZ
@@ -84,13 +88,13 @@ def test_rates_equal_pynapple(features, group):
 
 def test_interval_histograms_equal_pynapple_but_for_intervals_on_an_edge(hc3, features, group):
     several = [u for u, train in enumerate(hc3.time_s) if train.size >= 2]  # pynapple fails on a silent unit
-    peer = pynapple.compute_isi_distribution(group[several], bins=ISI_EDGES_S)
+    peer = pynapple.compute_isi_distribution(group[several], bins=LOG_EDGES_S)
     moved_in_all = 0.0
     for u in several:
         interval = np.diff(hc3.time_s[u])
         ours = np.array([features[f"isi_hist_{k:02d}"][u] for k in range(20)])
         theirs = peer[u].to_numpy() / interval.size
-        on_edge = np.isclose(interval[:, None], ISI_EDGES_S, rtol=0, atol=1e-9).any(axis=1).mean()
+        on_edge = np.isclose(interval[:, None], LOG_EDGES_S, rtol=0, atol=1e-9).any(axis=1).mean()
         moved = np.abs(np.cumsum(ours) - np.cumsum(theirs)).max()
         assert moved <= on_edge + 1e-12
         moved_in_all += moved

@@ -1,8 +1,5 @@
 """The 33 reference features against NumPy, written from their definitions and not from the kernels."""
 
-import os
-import subprocess
-import sys
 from fractions import Fraction
 
 import numpy as np
@@ -12,6 +9,12 @@ from hypothesis import strategies as st
 
 from nhcatalog.errors import UserError
 from nhdata.features.reference import FEATURE_NAMES, reference_features
+from nhdata.features.trains import spike_trains
+
+
+def features_of(tick, unit, *, n_units, start_tick, stop_tick, tick_hz):
+    pieces = [(start_tick, stop_tick)]
+    return reference_features(spike_trains(tick, unit, n_units=n_units, tick_hz=tick_hz, pieces=pieces))
 
 
 def window_counts(train, start, stop, tick_hz, bin_s):
@@ -83,7 +86,7 @@ NOTHING = np.empty(0, np.int64)
 def test_features_equal_numpy(case):
     units, start, stop, tick_hz = case
     tick, unit = together(units)
-    features = reference_features(tick, unit, n_units=3, start_tick=start, stop_tick=stop, tick_hz=tick_hz)
+    features = features_of(tick, unit, n_units=3, start_tick=start, stop_tick=stop, tick_hz=tick_hz)
     assert features.shape == (3, len(FEATURE_NAMES))
     for train, got in zip(units, features, strict=True):
         inside = train[(train >= start) & (train < stop)]
@@ -91,7 +94,7 @@ def test_features_equal_numpy(case):
 
 
 def test_a_silent_unit_has_a_rate_of_zero_and_nothing_else():
-    features = reference_features(
+    features = features_of(
         np.empty(0, np.uint32), np.empty(0, np.uint16), n_units=2, start_tick=0, stop_tick=30000, tick_hz=30000.0
     )
     assert (features[:, 0] == 0).all()
@@ -103,7 +106,7 @@ def test_a_silent_unit_has_a_rate_of_zero_and_nothing_else():
 )
 def test_few_spikes_leave_undefined_what_they_cannot_tell(n_spikes, defined):
     tick = np.array([100, 700], np.uint32)[:n_spikes]
-    features = reference_features(
+    features = features_of(
         tick, np.zeros(n_spikes, np.uint16), n_units=1, start_tick=0, stop_tick=30000, tick_hz=30000.0
     )
     there = {name for name, value in zip(FEATURE_NAMES, features[0], strict=True) if not np.isnan(value)}
@@ -113,7 +116,7 @@ def test_few_spikes_leave_undefined_what_they_cannot_tell(n_spikes, defined):
 def test_a_poisson_unit_looks_like_one():
     rng = np.random.default_rng(3)
     tick = np.sort(rng.integers(0, 30000 * 1000, 20_000)).astype(np.uint32)
-    (f,) = reference_features(
+    (f,) = features_of(
         tick, np.zeros(tick.size, np.uint16), n_units=1, start_tick=0, stop_tick=30000 * 1000, tick_hz=30000.0
     )
     assert f[0] == 20.0
@@ -125,7 +128,7 @@ def test_a_poisson_unit_looks_like_one():
 
 def test_the_last_tick_of_the_clock_can_be_the_windows_end():
     tick = np.array([2**32 - 3, 2**32 - 2], np.uint32)
-    features = reference_features(
+    features = features_of(
         tick,
         np.zeros(2, np.uint16),
         n_units=1,
@@ -139,40 +142,6 @@ def test_the_last_tick_of_the_clock_can_be_the_windows_end():
 @pytest.mark.parametrize("stop_tick", [5, 4])
 def test_an_empty_window_is_refused(stop_tick):
     with pytest.raises(UserError, match="empty"):
-        reference_features(
+        features_of(
             np.zeros(1, np.uint32), np.zeros(1, np.uint16), n_units=1, start_tick=5, stop_tick=stop_tick, tick_hz=3e4
         )
-
-
-UNCOMPILED = """
-import sys
-import numba
-import numpy as np
-from nhdata.features.bins import binned_counts
-from nhdata.features.reference import reference_features
-
-assert numba.config.DISABLE_JIT
-case = np.load(sys.argv[1])
-features = reference_features(case["tick"], case["unit"], n_units=4, start_tick=10, stop_tick=30000, tick_hz=30000.0)
-counts = binned_counts(case["tick"], case["unit"], n_units=4, first_bin=3, n_bins=40, bin_s=1 / 60, tick_hz=30000.0)
-np.savez(sys.argv[2], features=features, counts=counts)
-"""
-
-
-def test_the_kernels_say_the_same_uncompiled(tmp_path):
-    rng = np.random.default_rng(1)
-    tick = np.sort(rng.integers(0, 33000, 300)).astype(np.uint32)
-    unit = rng.integers(0, 3, 300).astype(np.uint16)
-    np.savez(tmp_path / "case.npz", tick=tick, unit=unit)
-    subprocess.run(
-        [sys.executable, "-W", "error", "-c", UNCOMPILED, tmp_path / "case.npz", tmp_path / "out.npz"],
-        env={**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-        check=True,
-    )
-    from nhdata.features.bins import binned_counts
-
-    out = np.load(tmp_path / "out.npz")
-    features = reference_features(tick, unit, n_units=4, start_tick=10, stop_tick=30000, tick_hz=30000.0)
-    counts = binned_counts(tick, unit, n_units=4, first_bin=3, n_bins=40, bin_s=1 / 60, tick_hz=30000.0)
-    np.testing.assert_allclose(out["features"], features, rtol=1e-12)
-    np.testing.assert_array_equal(out["counts"], counts)
