@@ -31,6 +31,19 @@ def ratio(numerator: int, denominator: int) -> float:
     return numerator / denominator if denominator else math.nan
 
 
+def ratios(numerator: NDArray[Any], denominator: NDArray[Any]) -> FloatArray:
+    """Their quotients, broadcast; NaN where the second is 0.
+
+    Examples
+    --------
+    >>> ratios(np.array([1, 2]), np.array([2, 0]))
+    array([0.5, nan])
+    """
+    numerator, denominator = np.broadcast_arrays(numerator, denominator)
+    out = np.full(numerator.shape, np.nan)
+    return np.asarray(np.divide(numerator, denominator, out=out, where=denominator != 0))
+
+
 def fano(n: int, total: int, squares: int) -> float:
     """Variance (ddof 1) over mean of `n` counts with this sum and sum of squares; NaN if all are 0, or n < 2."""
     return ratio(n * squares - total * total, (n - 1) * total) if n > 1 else math.nan

@@ -72,8 +72,7 @@ def cv_of(sums: NDArray[np.uint64]) -> FloatArray:
 
 def histogram_of(sums: NDArray[np.uint64], histogram: NDArray[np.int64]) -> FloatArray:
     """`isi_log_histogram` from what `isi_sums` gives."""
-    n = sums[:, :1].astype(np.float64)
-    return np.divide(histogram[:, 1:-1], n, out=np.full((len(n), histogram.shape[1] - 2), np.nan), where=n > 0)
+    return exact.ratios(histogram[:, 1:-1], sums[:, :1])
 
 
 def isi_sums(trains: Trains, edges_s: FloatArray) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
@@ -167,8 +166,7 @@ def _local_means(trains: Trains) -> FloatArray:
     """(n_units, 2): CV2 and LV."""
     sums = np.zeros((trains.n_units, 3))
     over_units(_local_sums, trains, (), sums)
-    n = sums[:, :1]
-    return np.asarray(np.divide(sums[:, 1:] * [2, 3], n, out=np.full((trains.n_units, 2), np.nan), where=n > 0))
+    return exact.ratios(sums[:, 1:] * [2, 3], sums[:, :1])
 
 
 @kernel
