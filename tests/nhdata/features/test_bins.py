@@ -5,7 +5,7 @@ from math import ceil
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nhcatalog.errors import UserError
@@ -63,7 +63,6 @@ def spikes_and_bins(draw):
     return tick, unit, first_bin, draw(st.integers(0, 6)), bin_s, tick_hz, width
 
 
-@settings(deadline=None)  # the first call compiles
 @given(spikes_and_bins())
 def test_counts_equal_rational_arithmetic(case):
     tick, unit, first_bin, n_bins, bin_s, tick_hz, width = case

@@ -4,7 +4,7 @@ import signal
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -13,7 +13,6 @@ from nhdata.features.group import by_unit
 N_UNITS = 6
 
 
-@settings(deadline=None)  # the first call compiles
 @given(hnp.arrays(np.uint16, st.integers(0, 200), elements=st.integers(0, N_UNITS - 1)), st.integers(0, 2**31))
 def test_trains_equal_a_stable_sort_by_unit(unit, seed):
     tick = np.sort(np.random.default_rng(seed).integers(0, 2**32, unit.size, dtype=np.uint32))

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nhcatalog.errors import UserError
@@ -77,7 +77,6 @@ def together(units):
 NOTHING = np.empty(0, np.int64)
 
 
-@settings(deadline=None)  # the first call compiles
 @given(trains())
 @example(([NOTHING, np.array([100]), np.array([100, 130])], 0, 30000, 30000.0))
 @example(([np.array([0, 600, 29999]), np.array([5, 5, 5]), np.array([29999, 30000])], 0, 30000, 30000.0))

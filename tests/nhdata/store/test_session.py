@@ -197,6 +197,45 @@ def test_features_of_a_window_outside_the_session_are_refused(session, window):
         session.features(*window)
 
 
+def test_features_of_intervals_pool_what_lies_in_each_and_nothing_across(session):
+    times_s, unit = session.spikes()
+    spans = [(0.5, 2.0), (4.0, 6.0)]  # the third trial has no end
+    features = session.features(intervals="trials")
+    assert features.attrs["intervals"] == "trials"
+    for u in range(4):
+        parts = [times_s[(unit == u) & (times_s >= a) & (times_s < b)] for a, b in spans]
+        gaps = np.concatenate([np.diff(part) for part in parts])
+        assert features.sel(unit=u, feature="rate_hz").item() == pytest.approx(sum(map(len, parts)) / 3.5)
+        assert features.sel(unit=u, feature="isi_cv").item() == pytest.approx(gaps.std() / gaps.mean())
+    cut = session.features(1.0, 5.0, intervals="trials")
+    inside = ((times_s >= 1) & (times_s < 2)) | ((times_s >= 4) & (times_s < 5))
+    np.testing.assert_allclose(cut.sel(feature="rate_hz"), np.bincount(unit[inside], minlength=5) / 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "window", "message"),
+    [
+        ("trails", (None, None), "no interval table 'trails'.*it has: empty, trials"),
+        ("empty", (None, None), "no span of 'empty'"),
+        ("trials", (2.5, 3.5), r"no span of 'trials' lies in \[2.5, 3.5\)"),
+        ("trials", (5.0, 99.0), "not within session"),
+        (None, (1.0000001, 1.0000002), "holds no tick"),
+        (None, (float("nan"), 2.0), "not within session"),
+    ],
+)
+def test_intervals_and_windows_that_say_nothing_are_refused(session, name, window, message):
+    with pytest.raises(UserError, match=message):
+        session.features(*window, intervals=name)
+
+
+def test_stored_features_are_of_the_first_good_minute(write, recording):
+    invalid = {"start_s": np.array([1.0, 0.0]), "stop_s": np.array([3.0, 0.5])}
+    session = write(recording(intervals={"invalid_times": invalid}))
+    stored = session.features()
+    assert (stored.attrs["window_start_s"], stored.attrs["window_stop_s"]) == (3.0, session.t_stop_s)
+    np.testing.assert_array_equal(stored, session.features(3.0, session.t_stop_s))
+
+
 def test_a_session_travels_as_its_path(session):
     session.spikes()
     other = pickle.loads(pickle.dumps(session))  # noqa: S301
