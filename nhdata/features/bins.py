@@ -12,6 +12,7 @@ from nhcatalog.errors import UserError
 from nhdata.features.jit import kernel
 from nhdata.features.threads import FEW_SPIKES, n_threads, run_parts
 
+FITS, TOO_MANY, NO_UNIT = 0, 1, 2  # what a counting kernel answers
 MAX_DENOMINATOR = 2**20  # times a uint32 tick it stays far below 2**63
 
 
@@ -133,7 +134,7 @@ def count_spikes(
     denominator: int,
     out: NDArray[Any],
     largest: int,
-) -> bool:
+) -> int:
     """Add the spikes of consecutive bins to `out`; the bin of tick t is ``t * denominator // numerator``.
 
     Parameters
@@ -151,22 +152,25 @@ def count_spikes(
 
     Returns
     -------
-    bool
-        False if a count would have passed `largest`: it is left there, never wrapped.
+    int
+        `FITS`; or `TOO_MANY` if a count would have passed `largest`: it is left there, never wrapped; or `NO_UNIT` if a
+        spike is of a unit that `out` has not.
     """
-    fits = True
+    answer = FITS
     n_bins = out.shape[0]
     per_tick = denominator / numerator
     for i in range(tick.size):
         k = bin_of(np.int64(tick[i]), numerator, denominator, per_tick) - first_bin
         if 0 <= k < n_bins:
             u = unit[i]
+            if u >= out.shape[1]:
+                return NO_UNIT
             count = out[k, u]
             if count == largest:
-                fits = False
+                answer = TOO_MANY
             else:
                 out[k, u] = count + 1
-    return fits
+    return answer
 
 
 def binned_counts(
@@ -200,7 +204,8 @@ def binned_counts(
     Raises
     ------
     UserError
-        If a bin holds more spikes of one unit than `dtype` can count, or the width is not possible.
+        If a bin holds more spikes of one unit than `dtype` can count, a spike is of a unit that is not there, or the
+        width is not possible.
 
     Examples
     --------
@@ -213,7 +218,10 @@ def binned_counts(
     largest = int(np.iinfo(dtype).max)
     parts = parts_of_bins(tick, first_bin, n_bins, numerator, denominator)
     work = [(tick[s], unit[s], first_bin + a, numerator, denominator, out[a:b], largest) for a, b, s in parts]
-    if not all(run_parts(count_spikes, work)):
+    answer = max(run_parts(count_spikes, work), default=FITS)
+    if answer == NO_UNIT:
+        raise UserError(f"a spike is of a unit past the last of {n_units}", "look with 'nhdata validate --deep'")
+    if answer == TOO_MANY:
         raise UserError(
             f"a bin of {bin_s} s holds more than {largest} spikes of one unit",
             "use a shorter bin" if dtype is np.uint16 else "use a shorter bin, or uint16",

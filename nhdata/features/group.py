@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from nhcatalog.errors import UserError
 from nhdata.features.jit import kernel
 from nhdata.features.threads import FEW_SPIKES, n_threads, run_parts
 
@@ -31,6 +32,11 @@ def by_unit(
     start : (n_units + 1,) int64
         Unit u's train is ``train[start[u]:start[u + 1]]``.
 
+    Raises
+    ------
+    UserError
+        If the spikes are not sorted, or one names a unit that is not there.
+
     Examples
     --------
     >>> train, start = by_unit(np.array([5, 6, 7], np.uint32), np.array([1, 0, 1], np.uint16), 2)
@@ -41,7 +47,14 @@ def by_unit(
     edges = [tick.size * k // n_parts for k in range(n_parts + 1)]
     parts = [slice(a, b) for a, b in pairwise(edges)]
     count = np.zeros((n_parts, n_units), np.int64)
-    run_parts(_count, [(unit[part], count[k]) for k, part in enumerate(parts)])
+    sound = run_parts(
+        _count, [(tick[max(part.start - 1, 0) : part.stop], unit[part], count[k]) for k, part in enumerate(parts)]
+    )
+    if not all(sound):
+        raise UserError(
+            f"spikes are not sorted in time, or one is of a unit past the last of {n_units}",
+            "sort them; a store's are checked by 'nhdata validate --deep'",
+        )
     start = np.concatenate([[0], np.cumsum(count.sum(axis=0))]).astype(np.int64)
     place = start[:-1] + np.cumsum(count, axis=0) - count  # where each part's spikes of each unit begin
     train = np.empty(tick.size, np.uint32)
@@ -51,9 +64,16 @@ def by_unit(
 
 
 @kernel
-def _count(unit: NDArray[np.uint16], count: NDArray[np.int64]) -> None:
+def _count(tick: NDArray[np.uint32], unit: NDArray[np.uint16], count: NDArray[np.int64]) -> bool:
+    """Spikes of each unit; False for what would make other kernels read and write where they must not."""
+    falls = 0
+    for i in range(tick.size - 1):
+        falls += tick[i + 1] < tick[i]
     for i in range(unit.size):
+        if unit[i] >= count.size:
+            return False
         count[unit[i]] += 1
+    return falls == 0
 
 
 @kernel

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nhcatalog.errors import UserError
-from nhdata.features.bins import bin_ticks, binned_counts, count_spikes
+from nhdata.features.bins import TOO_MANY, bin_ticks, binned_counts, count_spikes
 
 MAX_COUNT = 65_535
 
@@ -87,8 +87,14 @@ def test_a_count_past_the_largest_is_an_error_and_never_wraps():
     with pytest.raises(UserError, match=r"0\.02 s holds more than 65535.*shorter bin"):
         binned_counts(tick, unit, **shape)
     out = np.full((1, 1), MAX_COUNT, np.uint16)
-    assert not count_spikes(tick[:1], unit[:1], 0, 600, 1, out, MAX_COUNT)
+    assert count_spikes(tick[:1], unit[:1], 0, 600, 1, out, MAX_COUNT) == TOO_MANY
     assert out.item() == MAX_COUNT
+
+
+def test_a_spike_of_no_unit_is_an_error():
+    shape = {"n_units": 2, "first_bin": 0, "n_bins": 1, "bin_s": 0.02, "tick_hz": 30000.0}
+    with pytest.raises(UserError, match="past the last of 2"):
+        binned_counts(np.zeros(3, np.uint32), np.array([0, 2, 1], np.uint16), **shape)
 
 
 @pytest.mark.parametrize("bin_s", [0.0, -0.02, float("nan"), float("inf")])

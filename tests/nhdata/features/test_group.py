@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from nhcatalog.errors import UserError
 from nhdata.features.group import by_unit
 
 N_UNITS = 6
@@ -26,6 +27,17 @@ def test_a_session_without_spikes_has_empty_trains():
     train, start = by_unit(np.empty(0, np.uint32), np.empty(0, np.uint16), 3)
     assert train.size == 0
     assert start.tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+@pytest.mark.parametrize(
+    ("tick", "unit"), [([1, 2, 3, 9, 8, 9], [0] * 6), ([1, 2, 3, 2, 5, 6], [0] * 6), ([1] * 6, [6] * 6)]
+)
+def test_spikes_that_would_lead_kernels_astray_are_refused(tick, unit, n_threads, monkeypatch):
+    monkeypatch.setattr("nhdata.features.group.FEW_SPIKES", 0)
+    monkeypatch.setattr("nhdata.features.group.n_threads", lambda: n_threads)
+    with pytest.raises(UserError, match="not sorted in time, or one is of a unit past the last of 6"):
+        by_unit(np.array(tick, np.uint32), np.array(unit, np.uint16), N_UNITS)
 
 
 def test_an_interrupt_while_the_kernel_runs_is_an_interrupt():
