@@ -20,6 +20,7 @@ from nhcatalog.fragment import Fragment, write_fragment
 from nhcatalog.log import Commit, check_inside
 from nhcatalog.place import AnyPlace
 from nhcatalog.schema import conform
+from nhcatalog.selections import Selections
 from nhcatalog.snapshot import Snapshot
 from nhcatalog.state import Reader, not_there, read_history
 from nhcatalog.vacuum import GRACE_S, vacuum
@@ -180,6 +181,11 @@ class Catalog:
             If the log is damaged or has no such position.
         """
         return Snapshot(self._reader.state(at))
+
+    @property
+    def selections(self) -> Selections:
+        """The named selections of units."""
+        return Selections(self._files)
 
     def compact(self, *, full: bool = False) -> Checkpoint | None:
         """Fold the small files of the last commits into large ones, so that reading stays fast.

@@ -107,6 +107,11 @@ class Snapshot:
                 raise
             return self._stream(query, params, time_s)
 
+    def columns(self, query: str, params: Parameters | None = None) -> list[str]:
+        """Names of the columns that a query gives; it is not carried out."""
+        with self.stream(query, params) as reader:
+            return list(reader.schema.names)
+
     def _sql(self, query: str, params: Parameters | None, time_s: float | None, max_rows: int | None) -> pa.Table:
         schema, found = engine(self._state).stream(query, params, time_s=time_s)
         batches: list[pa.RecordBatch] = []

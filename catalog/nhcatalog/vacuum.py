@@ -47,7 +47,9 @@ def plan_vacuum(
     return sorted(
         name
         for name, stat in found.items()
-        if name.endswith((".parquet", ".tmp")) and name not in keep and stat.modified_s <= oldest_s
+        if (name.endswith(".tmp") or name.startswith(("fragments/", "tables/")))
+        and name not in keep
+        and stat.modified_s <= oldest_s
     )
 
 

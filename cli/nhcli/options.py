@@ -34,6 +34,17 @@ table_format = click.option(
     help="How to print the rows.",
 )
 
+rows_format = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json", "ndjson", "parquet"]),
+    default="table",
+    show_default=True,
+    help="How to print the rows; all but 'table' as they come, in little memory.",
+)
+
+at = click.option("--at", type=int, metavar="N", help="The store as it was at this log position (nhdata catalog log).")
+
 out = click.option("--out", metavar="FILE", help="Write to a file instead of stdout.")
 
 split = click.option(

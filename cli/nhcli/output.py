@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 TABLE_ROWS = 200
+BATCH_ROWS = 65_536
 
 
 def print_json(value: dict[str, Any], out: str | None = None) -> None:
@@ -35,84 +36,114 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not -float("inf") < value < float("inf") else value
 
 
-def write_rows(table: pa.Table, form: str, out: str | None) -> None:
-    """Print an Arrow table, or write it to a file.
+def write_rows(rows: pa.Table | pa.RecordBatchReader, form: str, out: str | None) -> None:
+    """Print rows, or write them to a file, batch by batch.
 
     Parameters
     ----------
-    table : pyarrow.Table
-    form : {"table", "csv", "json", "parquet"}
+    rows : pyarrow.Table or RecordBatchReader
+    form : {"table", "csv", "json", "ndjson", "parquet", "object"}
+        ``object`` is one JSON object with ``schema``, ``columns`` and ``rows``.
     out : str or None
         A file, replaced if it is there; None for stdout.
     """
-    if form == "parquet":
-        if out is None and sys.stdout.isatty():
-            raise UserError("Parquet on a terminal", "add --out FILE.parquet, or pipe it")
-        data = _parquet(table)
-    else:
-        text = {"table": _table, "csv": _csv, "json": _json}[form](table)
-        data = text.encode()
-    _write(data, out)
+    import pyarrow as pa
+
+    if form == "parquet" and out is None and sys.stdout.isatty():
+        raise UserError("Parquet on a terminal", "add --out FILE.parquet, or pipe it")
+    writer = {"table": _table, "csv": _csv, "json": _json, "ndjson": _ndjson, "parquet": _parquet, "object": _object}
+    with _sink(out) as sink:
+        writer[form](rows.to_reader(BATCH_ROWS) if isinstance(rows, pa.Table) else rows, sink)
 
 
 def _write(data: bytes, out: str | None) -> None:
-    """To stdout, or into a file that is replaced by one rename."""
+    with _sink(out) as sink:
+        sink.write(data)
+
+
+@contextmanager
+def _sink(out: str | None) -> Iterator[BinaryIO]:
+    """Stdout, or a file that is replaced by one rename when all is written."""
     if out is None:
-        sys.stdout.buffer.write(data)
+        yield sys.stdout.buffer
         sys.stdout.buffer.flush()
-    else:
-        temporary = f"{out}.{os.getpid()}.part"
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-            os.replace(temporary, out)
-        except OSError as error:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise UserError(f"cannot write {out} ({error.strerror})", "name a file in a folder you may write") from None
+        return
+    temporary = f"{out}.{os.getpid()}.part"
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+        os.replace(temporary, out)
+    except OSError as error:
+        raise UserError(f"cannot write {out} ({error.strerror})", "name a file in a folder you may write") from None
+    finally:
+        with suppress(OSError):
+            os.unlink(temporary)
 
 
-def _parquet(table: pa.Table) -> bytes:
+def _parquet(rows: pa.RecordBatchReader, sink: BinaryIO) -> None:
     import pyarrow.parquet as pq
 
-    sink = io.BytesIO()
-    pq.write_table(table, sink)
-    return sink.getvalue()
+    with pq.ParquetWriter(sink, rows.schema) as writer:
+        for batch in rows:
+            writer.write_batch(batch)
 
 
-def _csv(table: pa.Table) -> str:
-    sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(table.column_names)
-    for batch in table.to_batches(max_chunksize=10_000):
+def _csv(rows: pa.RecordBatchReader, sink: BinaryIO) -> None:
+    text = io.TextIOWrapper(sink, encoding="utf-8", newline="", write_through=True)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(rows.schema.names)
+    for batch in rows:
         writer.writerows(zip(*(column.to_pylist() for column in batch.columns), strict=True))
-    return sink.getvalue()
+    text.detach()
 
 
-def _json(table: pa.Table) -> str:
-    return json.dumps(_finite(table.to_pylist()), default=str) + "\n"
+def _ndjson(rows: pa.RecordBatchReader, sink: BinaryIO) -> None:
+    for batch in rows:
+        sink.write(b"".join(_line(row) + b"\n" for row in batch.to_pylist()))
 
 
-def _table(table: pa.Table) -> str:
+def _json(rows: pa.RecordBatchReader, sink: BinaryIO) -> None:
+    sink.write(b"[")
+    first = True
+    for batch in rows:
+        for row in batch.to_pylist():
+            sink.write(_line(row) if first else b", " + _line(row))
+            first = False
+    sink.write(b"]\n")
+
+
+def _object(rows: pa.RecordBatchReader, sink: BinaryIO) -> None:
+    sink.write(b'{"schema": 1, "columns": ' + json.dumps(rows.schema.names).encode() + b', "rows": ')
+    _json(rows, sink)
+    sink.write(b"}\n")
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    return json.dumps(_finite(row), default=str).encode()
+
+
+def _table(rows: pa.RecordBatchReader, sink: BinaryIO) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     view = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name, kind in zip(table.column_names, table.schema.types, strict=True):
+    for name, kind in zip(rows.schema.names, rows.schema.types, strict=True):
         number = str(kind).startswith(("int", "uint", "double", "float", "decimal", "halffloat"))
         view.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number)
-    shown = table.slice(0, TABLE_ROWS)
-    for row in zip(*(column.to_pylist() for column in shown.columns), strict=True):
-        view.add_row(*(Text(_cell(value)) for value in row))
-    sink = io.StringIO()
+    more = 0
+    for batch in rows:
+        shown = batch.slice(0, TABLE_ROWS - view.row_count)
+        for row in zip(*(column.to_pylist() for column in shown.columns), strict=True):
+            view.add_row(*(Text(_cell(value)) for value in row))
+        more += batch.num_rows - shown.num_rows
+    text = io.StringIO()
     wide = sys.stdout.isatty()
-    Console(file=sink, width=None if wide else 10_000, force_terminal=False).print(view)
-    more = table.num_rows - shown.num_rows
+    Console(file=text, width=None if wide else 10_000, force_terminal=False).print(view)
+    sink.write(("\n".join(line.rstrip() for line in text.getvalue().splitlines()).strip("\n") + "\n").encode())
     if more:
         click.echo(f"{more} more rows; --format csv shows all", err=True)
-    return "\n".join(line.rstrip() for line in sink.getvalue().splitlines()).strip("\n") + "\n"
 
 
 def _cell(value: Any) -> str:

@@ -102,6 +102,22 @@ def open_store(path: AnyPlace, at: int | None = None) -> Store:
     UserError
         If there is no store at `path`, it is of another version, or `at` lies outside its log.
     """
+    return Store(_checked(path), at)
+
+
+def open_catalog(path: AnyPlace) -> Catalog:
+    """The catalog of a store, to look after; also where it is damaged and `open_store` fails.
+
+    Raises
+    ------
+    UserError
+        If there is no store at `path`, or it is of another version.
+    """
+    return Catalog(_checked(path) / "catalog")
+
+
+def _checked(path: AnyPlace) -> Place:
+    """The place, if there is a store of this version."""
     root = to_place(path)
     attributes = root_attributes(root)
     if attributes is None:
@@ -111,4 +127,4 @@ def open_store(path: AnyPlace, at: int | None = None) -> Store:
             f"{root} is not a store of version {STORE_VERSION} (found {attributes.get('nhdata_store')})",
             "open it with the version of neurohorizon that wrote it",
         )
-    return Store(root, at)
+    return root

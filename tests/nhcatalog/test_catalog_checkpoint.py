@@ -236,7 +236,7 @@ def test_what_nobody_names_goes_when_it_is_old() -> None:
         "fragments/.dead-writer.tmp": old,
         "fragments/to-be-named-units.parquet": young,
         "log/0000000001.json": old,  # goes by its number, not by its age
-        "selections/ca1.json": old,
+        "selections/ca1.parquet": old,
     }
     assert plan_vacuum(needed, after, found, NOW, 3600) == [
         "fragments/.dead-writer.tmp",

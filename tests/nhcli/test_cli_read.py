@@ -6,8 +6,10 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
 import nhdata
+from nhcli.data import cli
 
 QUERY = "select session_id, count(*) as n, sum(n_spikes)::bigint as s from units group by 1 order by 1"
 
@@ -35,6 +37,41 @@ def test_sql_parquet(nhdata_run, small_store, answer, tmp_path) -> None:
     assert pq.read_table(out).to_pylist() == answer
     piped = nhdata_run("sql", QUERY, "--store", small_store, "--format", "parquet").stdout_bytes
     assert pq.read_table(io.BytesIO(piped)).to_pylist() == answer
+
+
+def test_sql_ndjson_and_a_query_from_a_file_or_stdin(small_store, answer, tmp_path) -> None:
+    (tmp_path / "q.sql").write_text(QUERY)
+    for given in (["-f", str(tmp_path / "q.sql")], ["-f", "-"], []):
+        args = ["sql", *given, "--store", str(small_store), "--format", "ndjson"]
+        result = CliRunner().invoke(cli, args, input=QUERY)
+        assert [json.loads(line) for line in result.stdout.splitlines()] == answer
+
+
+def test_sql_parameters(nhdata_run, small_store) -> None:
+    rows = "select $a as a, typeof($b) as b, $c as c"
+    args = ("--param", "a=it's", "--param", "b=1.5", "--param", "c=x=y", "--store", small_store, "--format", "csv")
+    assert nhdata_run("sql", rows, *args).stdout == "a,b,c\nit's,DOUBLE,x=y\n"
+    assert nhdata_run("sql", "select ? + ? as n", "--param", 1, "--param", 2, *args[6:]).stdout == "n\n3\n"
+    mixed = nhdata_run("sql", "select 1", "--param", "a=1", "--param", "2", *args[6:])
+    assert (mixed.exit_code, len(mixed.stderr.splitlines())) == (1, 1)
+    assert "parameter" in nhdata_run("sql", "select $missing", *args[6:]).stderr
+
+
+def test_sql_at_an_earlier_position(nhdata_run, small_store) -> None:
+    count = ("sql", "select count(*) as n from sessions", "--store", small_store, "--format", "csv", "--at")
+    assert [nhdata_run(*count, at).stdout for at in (0, 1, 2)] == ["n\n0\n", "n\n1\n", "n\n2\n"]
+    assert "choose one from 0 to 2" in nhdata_run(*count, 3).stderr
+    assert len(json.loads(nhdata_run("ls", "--at", 1, "--store", small_store, "--json").stdout)["sessions"]) == 1
+    assert json.loads(nhdata_run("info", "--at", 1, "--store", small_store, "--json").stdout)["n_sessions"] == 1
+
+
+def test_an_error_in_a_late_row_is_one_line_and_leaves_no_file(nhdata_run, small_store, tmp_path) -> None:
+    late = "select case when range = 250000 then error('late') else 'x' end as v from range(300000)"
+    for form in ("csv", "ndjson", "parquet", "table"):
+        result = nhdata_run("sql", late, "--store", small_store, "--format", form, "--out", tmp_path / "x")
+        assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+        assert "late" in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_sql_table_shows_every_value(nhdata_run, small_store, answer) -> None:

@@ -12,12 +12,13 @@ from nhcli.output import print_json
 @click.command("info", cls=Command)
 @click.argument("session_id", required=False)
 @options.store
+@options.at
 @options.as_json
-def command(session_id: str | None, store: str, as_json: bool) -> None:
+def command(session_id: str | None, store: str, at: int | None, as_json: bool) -> None:
     """What a store, or one of its sessions, holds and where it came from."""
     import nhdata
 
-    opened = nhdata.open(store)
+    opened = nhdata.open(store, at)
     if session_id is None:
         totals = opened.sql(
             "select count(*) as n_sessions, coalesce(sum(n_units), 0)::bigint as n_units, "
