@@ -14,6 +14,8 @@ from nhcli.base import LazyGroup
         "info",
         "sql",
         "schema",
+        "select",
+        "catalog",
         "features",
         "validate",
         "export",
