@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from nhdata.loading.batch import WindowBatch
     from nhdata.loading.dataset import NoWindows, WindowDataset
     from nhdata.loading.loader import WindowLoader, make_loader
+    from nhdata.loading.splits import Splits
 
-__all__ = ["NoWindows", "WindowBatch", "WindowDataset", "WindowLoader", "make_loader"]
+__all__ = ["NoWindows", "Splits", "WindowBatch", "WindowDataset", "WindowLoader", "make_loader"]
 
-_HOME = {"WindowBatch": "batch", "NoWindows": "dataset", "WindowDataset": "dataset"}
+_HOME = {"WindowBatch": "batch", "NoWindows": "dataset", "WindowDataset": "dataset", "Splits": "splits"}
 
 
 def __getattr__(name: str) -> Any:

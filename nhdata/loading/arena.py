@@ -82,7 +82,7 @@ class SpikeArena:
 
     def _join(self) -> None:
         """Take a row for this process's pins; after a fork, locks and pins are still the parent's."""
-        self._threads, self._pid = threading.Lock(), os.getpid()
+        self._threads, self._pid, self._full = threading.Lock(), os.getpid(), False
         for row in range(N_ROWS):
             if self._claim(row):
                 self._row = row
@@ -118,6 +118,13 @@ class SpikeArena:
     def nbytes(self) -> int:
         """Bytes of decoded spikes held now."""
         return int(np.count_nonzero(self._chunk_in)) * SLOT_BYTES
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every chunk that there is is here; then it stays."""
+        if not self._full and self.n_slots >= self.n_chunks:
+            self._full = bool(self.slot_of.all())
+        return self._full
 
     def holds(self, chunks: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of `chunks` are here now, or on their way."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Self
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self
 
 import torch
 
@@ -27,13 +28,17 @@ class WindowBatch:
     counts : (B, T, N) int16
         The target: counts of the horizon in bins.
     unit_mask : (B, N) bool
-        False where a column is padding.
+        False where a column is padding, or its unit was dropped from the window.
     unit_id : (B, N) int64
-        Position in ``WindowDataset.unit_ids``; -1 for padding.
+        Position in ``WindowDataset.unit_ids``; -1 where `unit_mask` is False.
     session_id : (B,) int64
         Position in ``WindowDataset.session_ids``.
     t_s : (B,) float64
         End of the history, seconds on the session's clock.
+    series : dict of str to (B, T) or (B, T, K) float32
+        Continuous signals resampled to the bins of the horizon, by name; 0 where nothing is known.
+    series_mask : dict of str to (B, T) bool
+        Whether something is.
     """
 
     token_time_s: torch.Tensor
@@ -46,17 +51,31 @@ class WindowBatch:
     unit_id: torch.Tensor
     session_id: torch.Tensor
     t_s: torch.Tensor
+    series: dict[str, torch.Tensor] = field(default_factory=dict)
+    series_mask: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.session_id.shape[0]
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """The same batch on another device."""
-        return replace(
-            self,
-            **{f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)},
-        )
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:
         """The same batch in page-locked memory; the DataLoader calls this when asked to pin."""
-        return replace(self, **{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
+        return self._each(torch.Tensor.pin_memory)
+
+    def record_stream(self, stream: torch.Stream) -> None:
+        """Keep the memory of this batch from being used again before `stream` is done with it."""
+
+        def record(tensor: torch.Tensor) -> torch.Tensor:
+            tensor.record_stream(stream)
+            return tensor
+
+        self._each(record)
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Self:
+        def changed(value: Any) -> Any:
+            return {k: change(v) for k, v in value.items()} if isinstance(value, dict) else change(value)
+
+        return replace(self, **{f.name: changed(getattr(self, f.name)) for f in fields(self)})

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-_KEPT = 4
+_KEPT = 8
 _ALIGNED = 64
 
 

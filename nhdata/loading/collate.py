@@ -41,10 +41,11 @@ class Sessions(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """Windows to cut, one entry each: session, mark, bins to look back for averages, chunks ``[lo, hi)``."""
+    """Windows to cut, one entry each: session, mark, seed, bins to look back for averages, chunks ``[lo, hi)``."""
 
     session: NDArray[np.int64]
     mark: NDArray[np.int64]
+    seed: NDArray[np.int64]
     past_bins: NDArray[np.int64]
     lo: NDArray[np.int64]
     hi: NDArray[np.int64]
@@ -144,12 +145,22 @@ def _count_some(
 
 
 @kernel
-def _fill_row(session: int, row: int, sessions: Sessions, out: Arrays) -> None:
+def is_dropped(seed: int, unit: int, share: float) -> bool:
+    """Whether a unit is left out of the window that has this seed: a hash of both, so the same on every machine."""
+    z = np.uint64(seed) + np.uint64(unit + 1) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bool((z ^ (z >> np.uint64(31))) >> np.uint64(11) < np.uint64(share * 2**53))
+
+
+@kernel
+def _fill_row(session: int, row: int, dropout: float, seed: int, sessions: Sessions, out: Arrays) -> None:
     """Units of one window, and zeros where nothing was counted yet."""
     n = sessions.n_selected[session]
     for c in range(out.unit_id.shape[1]):
-        out.unit_mask[row, c] = c < n
-        out.unit_id[row, c] = sessions.first_unit[session] + c if c < n else -1
+        heard = c < n and not (dropout > 0 and is_dropped(seed, c, dropout))
+        out.unit_mask[row, c] = heard
+        out.unit_id[row, c] = sessions.first_unit[session] + c if heard else -1
     _clear(out.history[row])
     _clear(out.counts[row])
 
@@ -162,6 +173,7 @@ def cut(
     sessions: Sessions,
     windows: Windows,
     first_row: int,
+    dropout: float,
     decay: NDArray[np.float32],
     norm: NDArray[np.float32],
     time_s: NDArray[np.float32],
@@ -174,6 +186,8 @@ def cut(
     ----------
     tick, unit, slot_of : arrays
         Decoded chunks, see `nhdata.loading.fetch.Spikes`; all chunks of `windows` are there.
+    dropout : float
+        Share of units to leave out of each window.
     decay : (P, M) float32
         What a spike weighs in each average, by the age of its bin.
     norm : (P + 1, M) float32
@@ -196,12 +210,17 @@ def cut(
     for w in range(len(windows.session)):
         s, mark, row = windows.session[w], windows.mark[w], first_row + w
         num, den, hz = sessions.numerator[s], sessions.denominator[s], sessions.tick_hz[s]
-        _fill_row(s, row, sessions, out)
+        _fill_row(s, row, dropout, windows.seed[w], sessions, out)
         _clear(average)
         history, counts = out.history[row], out.counts[row]
         column = sessions.column[sessions.column_at[s] : sessions.column_at[s + 1]]
         # where all units are selected, tokens need no choosing
-        whole = sessions.n_selected[s] == len(column) and n_history * num // den < 2**31
+        whole = dropout == 0 and sessions.n_selected[s] == len(column) and n_history * num // den < 2**31
+        if dropout > 0:
+            column = column.copy()
+            for u in range(len(column)):
+                if column[u] < n_columns and not out.unit_mask[row, column[u]]:
+                    column[u] = NO_COLUMN
         past = windows.past_bins[w]
         k = min(-past, -n_history)
         start = bin_edge(mark, k, num, den)

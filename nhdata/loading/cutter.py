@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,6 +16,7 @@ from nhdata.loading.collate import NO_COLUMN, Arrays, Sessions, Windows, cut, em
 from nhdata.loading.fetch import SpikeCache, Spikes
 from nhdata.loading.plan import WindowShape
 from nhdata.loading.selection import SelectedSession, Selection
+from nhdata.loading.series import MAX_GAP_S, SeriesReader, resample
 
 EMA_CONTEXT_S = 20.0
 
@@ -30,6 +33,9 @@ class WindowCutter:
     n_history, n_horizon : int
         Bins of each.
     ema_tau_s : tuple of float
+    unit_dropout : float
+        Share of units to leave out of each window.
+    series : SeriesReader
     cache : SpikeCache
     """
 
@@ -41,10 +47,13 @@ class WindowCutter:
         n_history: int,
         n_horizon: int,
         ema_tau_s: tuple[float, ...],
+        unit_dropout: float,
+        series: SeriesReader,
         cache: SpikeCache,
     ) -> None:
-        self.selection, self.bin_s, self.cache = selection, bin_s, cache
+        self.selection, self.bin_s, self.series, self.cache = selection, bin_s, series, cache
         self.n_history, self.n_horizon, self.ema_tau_s = n_history, n_horizon, ema_tau_s
+        self.unit_dropout = unit_dropout
         sessions = selection.sessions
         num, den = np.array([bin_ticks(bin_s, s.tick_hz) for s in sessions], np.int64).reshape(-1, 2).T.copy()
         column = [_columns(s) for s in sessions]
@@ -59,22 +68,51 @@ class WindowCutter:
             column=np.concatenate([*column, np.empty(0, np.uint16)]),
             column_at=np.cumsum([0, *(len(c) for c in column)]),
         )
-        self._buffers = Buffers()
-        self._most_past = round(EMA_CONTEXT_S / bin_s)
         self._t_start_s = np.array([s.t_start_s for s in sessions], np.float64)
+        self._most_past = round(EMA_CONTEXT_S / bin_s)
+        self._buffers = Buffers()
         self.shapes = [
-            WindowShape(-(-n_history * n // d), -(-n_horizon * n // d)) for n, d in zip(num, den, strict=True)
+            WindowShape(-(-n_history * n // d), -(-n_horizon * n // d))
+            for n, d in zip(num.tolist(), den.tolist(), strict=True)
         ]
+        self.look_back([np.array([[0, s.n_ticks]], np.int64) for s in sessions])
 
-    def __call__(self, windows: NDArray[np.int64]) -> WindowBatch:
-        """Read and cut windows.
+    def look_back(self, stretches: list[NDArray[np.int64]]) -> None:
+        """Have averages look no further back than the beginning of the stretch that a window lies in.
+
+        Parameters
+        ----------
+        stretches : list of (K, 2) int64
+            For each session, ascending.
+        """
+        starts = [s[:, 0] if len(s) else np.zeros(1, np.int64) for s in stretches]
+        self._floors = np.concatenate([_key(np.full(len(a), k, np.int64), a) for k, a in enumerate(starts)])
+
+    def locate(self, windows: NDArray[np.int64], seed: int, epoch: int) -> Windows:
+        """All that is known of windows before any spike is: what they need, and their own seeds.
 
         Parameters
         ----------
         windows : (B, 2) int64
             Session and mark, as in `EpochPlan.windows`.
+        seed, epoch : int
+            Of the run: they decide which units are dropped.
         """
-        asked = self._chunks(windows)
+        session, mark = windows[:, 0].copy(), windows[:, 1].copy()
+        num, den = self._flat.numerator[session], self._flat.denominator[session]
+        past = np.zeros(len(session), np.int64)
+        if self.ema_tau_s:
+            place = np.searchsorted(self._floors, _key(session, mark), side="right") - 1
+            past = np.minimum((mark - _tick(self._floors[place])) * den // num, self._most_past)
+        start = mark - np.maximum(past, self.n_history) * num // den
+        stop = mark - -self.n_horizon * num // den
+        seeds = _key(session, mark).astype(np.uint64) * np.uint64(0xD1342543DE82EF95) + np.uint64(
+            (seed * 0x2545F4914F6CDD1D + epoch * 0x9FB21C651E98DF25) % 2**64
+        )
+        return Windows(session, mark, seeds.view(np.int64), past, *self.cache.locate(session, start, stop))
+
+    def cut(self, asked: Windows) -> WindowBatch:
+        """Read and cut windows."""
         session, flat = asked.session, self._flat
         b, n = len(session), int(flat.n_selected[session].max()) if len(session) else 0
         cu_seqlens, history, ema_hz, counts, unit_id, unit_mask = self._buffers.tensors(
@@ -95,6 +133,8 @@ class WindowCutter:
             none = torch.empty(0), torch.empty(0, dtype=torch.int32)
             tokens = [(torch.cat(times), torch.cat(units)) for times, units in [zip(none, *tokens, strict=True)]]
         ((time_s, token_unit),) = tokens
+        t_s = self._t_start_s[session] + asked.mark / flat.tick_hz[session]
+        series, series_mask = self._series(session, t_s)
         return WindowBatch(
             token_time_s=time_s,
             token_unit=token_unit,
@@ -105,28 +145,21 @@ class WindowCutter:
             unit_mask=unit_mask,
             unit_id=unit_id,
             session_id=torch.from_numpy(session),
-            t_s=torch.from_numpy(self._t_start_s[session] + asked.mark / flat.tick_hz[session]),
+            t_s=torch.from_numpy(t_s),
+            series=series,
+            series_mask=series_mask,
         )
-
-    def _chunks(self, windows: NDArray[np.int64]) -> Windows:
-        """The chunks that windows need."""
-        session, mark = windows[:, 0].copy(), windows[:, 1].copy()
-        num, den = self._flat.numerator[session], self._flat.denominator[session]
-        past = np.zeros(len(session), np.int64)
-        if self.ema_tau_s:
-            past = np.minimum(mark * den // num, self._most_past)
-        start = mark - np.maximum(past, self.n_history) * num // den
-        stop = mark - -self.n_horizon * num // den
-        return Windows(session, mark, past, *self.cache.locate(session, start, stop))
 
     def _cut(self, spikes: Spikes, windows: Windows, first_row: int, out: Arrays) -> Tokens:
         """Fill rows of the batch from `first_row` on, and return their tokens."""
         most = most_tokens(spikes.tick, spikes.slot_of, self._flat, windows, self.n_history)
         time_s, token_unit = self._buffers.tensors(((most,), torch.float32), ((most,), torch.int32))
         decay, norm = ema_decay(self.ema_tau_s, self.bin_s, self._most_past)
-        if not cut(*spikes, self._flat, windows, first_row, decay, norm, time_s.numpy(), token_unit.numpy(), out):
+        written = time_s.numpy(), token_unit.numpy()
+        if not cut(*spikes, self._flat, windows, first_row, self.unit_dropout, decay, norm, *written, out):
+            names = (self.selection.sessions[s].session_id for s in np.unique(windows.session))
             raise UserError(
-                f"a bin of {self.bin_s} s in session {self._names(windows)} holds more than 32,767 spikes",
+                f"a bin of {self.bin_s} s in session {' or '.join(names)} holds more than 32,767 spikes of one unit",
                 "use shorter bins",
             )
         n = int(out.cu_seqlens[first_row + len(windows.session)] - out.cu_seqlens[first_row])
@@ -134,8 +167,17 @@ class WindowCutter:
             return time_s[:n].clone(), token_unit[:n].clone()
         return time_s[:n], token_unit[:n]
 
-    def _names(self, windows: Windows) -> str:
-        return " or ".join(self.selection.sessions[s].session_id for s in np.unique(windows.session))
+    def _series(self, session: NDArray[np.int64], t_s: NDArray[np.float64]) -> tuple[dict[str, Any], dict[str, Any]]:
+        values, masks = {}, {}
+        for name, n_components in self.series.n_components.items():
+            value = np.empty((len(session), self.n_horizon, max(n_components, 1)), np.float32)
+            mask = np.empty((len(session), self.n_horizon), np.bool_)
+            for row, number in enumerate(session.tolist()):
+                signal = self.series.signal(number, name)
+                resample(*signal, t_s[row], self.bin_s, MAX_GAP_S, value[row], mask[row])
+            values[name] = torch.from_numpy(value if n_components else value[..., 0])
+            masks[name] = torch.from_numpy(mask)
+        return values, masks
 
 
 def _columns(session: SelectedSession) -> NDArray[np.uint16]:
@@ -143,3 +185,12 @@ def _columns(session: SelectedSession) -> NDArray[np.uint16]:
     column = np.full(session.n_units, NO_COLUMN, np.uint16)
     column[session.rows] = np.arange(len(session.rows), dtype=np.uint16)
     return column
+
+
+def _key(session: NDArray[np.int64], tick: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Session and tick as one number that sorts by both."""
+    return session * 2**33 + tick
+
+
+def _tick(key: NDArray[np.int64]) -> NDArray[np.int64]:
+    return key % 2**33

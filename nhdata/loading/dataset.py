@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -13,11 +15,17 @@ import torch.utils.data
 from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
+from nhdata.loading.ahead import read_ahead
 from nhdata.loading.batch import WindowBatch
+from nhdata.loading.batches import BySize, ByTokens
 from nhdata.loading.cutter import WindowCutter
 from nhdata.loading.fetch import SpikeCache
-from nhdata.loading.plan import EpochPlan, plan_epoch, split_span, whole_bins
+from nhdata.loading.mix import Mix
+from nhdata.loading.plan import EpochPlan, Weights, plan_epoch, whole_bins
 from nhdata.loading.selection import ALL_GOOD, Selection, select_units
+from nhdata.loading.series import SeriesReader
+from nhdata.loading.sessions import look_back, plan_sessions, spike_indexes
+from nhdata.loading.splits import Splits
 from nhdata.store.store import open_store
 
 
@@ -38,19 +46,39 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
     store : path or str
         The store; read only.
     select : str or Selection
-        A SELECT with a column ``unit_id``, or an answer frozen before.
+        A SELECT with a column ``unit_id``, a named selection, or an answer frozen before.
     split : {"train", "valid", "test", "all", "reference", "rest"}
-        See `nhdata.loading.plan.split_span`.
+        See `nhdata.loading.splits.split_span`.
+    splits : Splits
+        How the selection is divided: by time (the default), session, subject or unit.
     history_s, horizon_s, bin_s : float
-        Half-open windows ``[t - history_s, t)`` and ``[t, t + horizon_s)``; both whole numbers of bins.
+        Half-open windows ``[t - history_s, t)`` and ``[t, t + horizon_s)``; both whole numbers of bins. No window
+        touches what the source calls invalid (its intervals ``invalid_times``).
+    align : str, optional
+        Windows at events, e.g. ``"trials.stimOn_times"``, in place of horizons side by side.
+    align_offset_s : float
+        From the event to the beginning of the horizon.
     batch_size : int
         Most windows in a batch.
+    max_tokens : int, optional
+        Most tokens in a batch, in place of `batch_size`; a window that has more is alone. Counted in the store's index
+        of 100 ms blocks: never too few if all units are selected, else in proportion to the spikes of those that are.
     seed : int
     memory_budget_mb : float
-        Decoded spikes to keep in each process.
+        Decoded spikes to keep, for this data set and all its workers together. Sessions that are larger are gone
+        through a few blocks at a time; see `shuffle_quality`.
     ema_tau_s : tuple of float
         Time constants of the moving averages in ``WindowBatch.ema_hz``; they look back up to 20 s, before the
         history and never past its end.
+    series : tuple of str
+        Continuous signals to resample to the bins of the horizon, e.g. ``("wheel_velocity",)``.
+    unit_dropout : float
+        Share of units to leave out of each window, at random.
+    weights : {"uniform", "session", "spikes"}
+        Every window once an epoch; or as many windows in all, but the same number from each session, or a number in
+        proportion to its spikes. Shuffled only.
+    max_windows : int, optional
+        Most windows of one session in an epoch.
     shuffle : bool, optional
         Random order and offsets; by default for the split ``train`` only.
     drop_last : bool, optional
@@ -66,7 +94,7 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
     Raises
     ------
     UserError
-        If nothing is selected or the spans are not whole numbers of bins; `NoWindows` if no session holds a window.
+        If nothing is selected or an option makes no sense; `NoWindows` if no session holds a window.
     """
 
     def __init__(
@@ -75,13 +103,21 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         *,
         select: str | Selection = ALL_GOOD,
         split: str = "train",
+        splits: Splits = Splits(),  # noqa: B008 (frozen)
         history_s: float = 0.5,
         horizon_s: float = 0.5,
         bin_s: float = 0.02,
+        align: str | None = None,
+        align_offset_s: float = 0.0,
         batch_size: int = 64,
+        max_tokens: int | None = None,
         seed: int = 0,
         memory_budget_mb: float = 2048,
         ema_tau_s: tuple[float, ...] = (),
+        series: tuple[str, ...] = (),
+        unit_dropout: float = 0.0,
+        weights: Weights = "uniform",
+        max_windows: int | None = None,
         shuffle: bool | None = None,
         drop_last: bool | None = None,
         gap_s: float | None = None,
@@ -90,15 +126,23 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         world_size: int | None = None,
     ) -> None:
         super().__init__()
-        self.selection = select if isinstance(select, Selection) else select_units(open_store(store), select)
-        self.split, self.bin_s = split, float(bin_s)
+        everything = select if isinstance(select, Selection) else select_units(open_store(store), select)
+        self.split, self.splits, self.bin_s = split, splits, float(bin_s)
+        self.selection = splits.select(everything, split)
         self.history_s, self.horizon_s = float(history_s), float(horizon_s)
         self.n_history = whole_bins("history_s", history_s, bin_s)
         self.n_horizon = whole_bins("horizon_s", horizon_s, bin_s)
-        if batch_size < 1:
-            raise UserError(f"batch_size={batch_size}", "use at least 1")
-        self.batch_size, self.seed, self.ema_tau_s = batch_size, seed, ema_tau_s
+        for name, value in (("batch_size", batch_size), ("max_tokens", max_tokens), ("max_windows", max_windows)):
+            if value is not None and value < 1:
+                raise UserError(f"{name}={value}", "use at least 1")
+        if not 0 <= unit_dropout < 1:
+            raise UserError(f"unit_dropout={unit_dropout}", "use a share of units from 0 to below 1")
         self.shuffle = split == "train" if shuffle is None else shuffle
+        if weights not in get_args(Weights) or (weights != "uniform" and not self.shuffle):
+            raise UserError(
+                f"weights='{weights}'", f"choose one of {', '.join(get_args(Weights))}; shuffle for the last two"
+            )
+        self.batch_size, self.seed, self.ema_tau_s = batch_size, seed, ema_tau_s
         self.drop_last = self.shuffle if drop_last is None else drop_last
         joined = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.rank = (torch.distributed.get_rank() if joined else 0) if rank is None else rank
@@ -107,27 +151,40 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         gap_s = window_s if gap_s is None else gap_s
         if gap_s < window_s:
             raise UserError(f"gap_s={gap_s} is shorter than a window", f"use at least {window_s}")
+        sessions = self.selection.sessions
         self._cutter = WindowCutter(
             self.selection,
             bin_s=self.bin_s,
             n_history=self.n_history,
             n_horizon=self.n_horizon,
             ema_tau_s=ema_tau_s,
-            cache=SpikeCache(self.selection.sessions, memory_budget_mb),
+            unit_dropout=unit_dropout,
+            series=SeriesReader(sessions, series, int(memory_budget_mb * 1e5)),
+            cache=SpikeCache(sessions, memory_budget_mb),
         )
-        self._spans = [
-            split_span(
-                split,
-                s.n_ticks,
-                round(gap_s * s.tick_hz),
-                None if reference_s is None else round(reference_s * s.tick_hz),
-            )
-            for s in self.selection.sessions
-        ]
-        # epoch and batches done live in shared memory, so that workers that persist see them change
-        self._position = torch.zeros(2, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        self._sessions = plan_sessions(
+            self.selection,
+            self._cutter.shapes,
+            splits=splits,
+            split=split,
+            gap_s=gap_s,
+            reference_s=reference_s,
+            align=align,
+            align_offset_s=align_offset_s,
+        )
+        self._cutter.look_back(look_back(self.selection, self._sessions, splits))
+        self._batches: BySize | ByTokens = BySize(batch_size)
+        if max_tokens is not None:
+            self._batches = ByTokens(max_tokens, spike_indexes(self.selection, self._sessions))
+        self._weights, self._max_windows = weights, max_windows
+        # in shared memory, so that workers that persist see them change: epoch, batches done, chunks open at a time
+        self._position = torch.zeros(3, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        self._position[2] = self._cutter.cache.open_chunks
+        self._skip = self._steps = 0  # of a worker's own batches: to leave out next, and handed out
+        self._planned: tuple[tuple[int, int], EpochPlan] | None = None
         if len(self) == 0:
-            longest_s = max((b - a) / s.tick_hz for (a, b), s in zip(self._spans, self.selection.sessions, strict=True))
+            ticks = [(s.stretches, one.tick_hz) for s, one in zip(self._sessions, sessions, strict=True)]
+            longest_s = max(float((a[:, 1] - a[:, 0]).max(initial=0)) / tick_hz for a, tick_hz in ticks)
             who = ", ".join(self.session_ids[:3]) + (", …" if len(self.session_ids) > 3 else "")
             raise NoWindows(
                 f"no window of {history_s} + {horizon_s} s fits split '{split}' of {who} (longest: {longest_s:.2f} s)",
@@ -145,11 +202,19 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         return tuple(s.session_id for s in self.selection.sessions)
 
     @property
-    def spans_s(self) -> dict[str, tuple[float, float]]:
-        """The stretch of each session that this split may touch, seconds on the session's clock."""
+    def stretches_s(self) -> dict[str, NDArray[np.float64]]:
+        """(K, 2) half-open stretches of each session that windows of this split may touch, on the session's clock."""
         return {
-            s.session_id: (s.t_start_s + a / s.tick_hz, s.t_start_s + b / s.tick_hz)
-            for s, (a, b) in zip(self.selection.sessions, self._spans, strict=True)
+            s.session_id: s.t_start_s + plan.stretches / s.tick_hz
+            for s, plan in zip(self.selection.sessions, self._sessions, strict=True)
+        }
+
+    @property
+    def spans_s(self) -> dict[str, tuple[float, float]]:
+        """From the first to the last of these stretches, seconds on the session's clock."""
+        return {
+            name: (float(s[0, 0]), float(s[-1, 1])) if len(s) else (math.nan, math.nan)
+            for name, s in self.stretches_s.items()
         }
 
     @property
@@ -164,9 +229,13 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
     def state_dict(self) -> dict[str, int]:
         """Epoch, batches that all ranks together have done of it, seed; valid for any number of workers and ranks.
 
-        A DataLoader with workers reads ahead of what it hands out: `make_loader` counts what was handed out.
+        A DataLoader with workers reads ahead of what it hands out: `make_loader` counts what was handed out. The
+        state holds how many chunks of spikes the order keeps open, so that it is the same under another memory budget.
+        In a worker process it also holds the worker's own batches, for torchdata's StatefulDataLoader.
         """
-        return {"epoch": self.epoch, "batches": int(self._position[1]), "seed": self.seed}
+        epoch, batches, open_chunks = self._position.tolist()
+        state = {"epoch": epoch, "batches": batches, "seed": self.seed, "open_chunks": open_chunks}
+        return state | ({"worker_batches": self._steps} if torch.utils.data.get_worker_info() else {})
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue from `state`.
@@ -179,18 +248,26 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         if state["seed"] != self.seed:
             raise UserError(f"the state has seed {state['seed']}, this data set {self.seed}", "use the same seed")
         self._position[0], self._position[1] = state["epoch"], state["batches"]
+        self._position[2] = state.get("open_chunks", 0)
+        self._skip = state.get("worker_batches", 0)
 
     def plan(self) -> EpochPlan:
         """Windows and batches of the current epoch, over all ranks."""
-        return plan_epoch(
-            self._spans,
-            self._cutter.shapes,
-            [len(s.rows) for s in self.selection.sessions],
-            batch_size=self.batch_size,
-            seed=self.seed,
-            epoch=self.epoch,
-            shuffle=self.shuffle,
-        )
+        epoch, _, open_chunks = self._position.tolist()
+        if self._planned is None or self._planned[0] != (epoch, open_chunks):
+            total = sum(s.n_spikes for s in self.selection.sessions)
+            plan = plan_epoch(
+                self._sessions,
+                seed=self.seed,
+                epoch=epoch,
+                shuffle=self.shuffle,
+                batches=self._batches,
+                weights=self._weights,
+                max_windows=self._max_windows,
+                mix=Mix.of(open_chunks, total) if open_chunks else None,
+            )
+            self._planned = (epoch, open_chunks), plan
+        return self._planned[1]
 
     @property
     def windows_hash(self) -> str:
@@ -200,6 +277,17 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         digest.update(np.ascontiguousarray(self.plan().windows).data)
         return digest.hexdigest()
 
+    @property
+    def split_hash(self) -> str:
+        """SHA-256 of the units and stretches of this split, whatever the windows: equal where the division is."""
+        digest = hashlib.sha256(self.selection.hash.encode())
+        for session, plan in zip(self.selection.sessions, self._sessions, strict=True):
+            digest.update(f"{session.session_id} {session.tick_hz} {plan.stretches.tolist()}".encode())
+        return digest.hexdigest()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_planned": None}
+
     def __len__(self) -> int:
         """Batches of one epoch on this rank."""
         return self.plan().n_steps(self.world_size, self.drop_last)
@@ -208,12 +296,22 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         info = torch.utils.data.get_worker_info()
         worker, n_workers = (info.id, info.num_workers) if info else (0, 1)
         plan, done = self.plan(), int(self._position[1])
-        for step in range(worker, plan.n_steps(self.world_size, self.drop_last, done), n_workers):
+        steps = range(worker, plan.n_steps(self.world_size, self.drop_last, done), n_workers)
+        self._steps, self._skip = self._skip, 0
+        windows = (plan.batch(step, self.rank, self.world_size, done) for step in steps[self._steps :])
+        for batch in self._stream(windows):
+            self._steps += 1
             if info is None:
-                self._position[1] = done + (step + 1) * self.world_size
-            yield self.collate(plan.batch(step, self.rank, self.world_size, done))
+                self._position[1] = done + self._steps * self.world_size
+            yield batch
         if info is None:
             self._position[1] = 0
+
+    def _stream(self, windows: Iterable[NDArray[np.int64]]) -> Iterator[WindowBatch]:
+        """Batches of windows; what they need is read ahead."""
+        epoch = self.epoch
+        located = (self._cutter.locate(batch, self.seed, epoch) for batch in windows)
+        return map(self._cutter.cut, read_ahead(self._cutter.cache, located))
 
     def collate(self, windows: NDArray[np.int64]) -> WindowBatch:
         """Read and cut the given windows.
@@ -223,4 +321,4 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         windows : (B, 2) int64
             Session and mark, as in `EpochPlan.windows`.
         """
-        return self._cutter(windows)
+        return self._cutter.cut(self._cutter.locate(windows, self.seed, self.epoch))

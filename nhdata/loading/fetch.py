@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from nhdata.features.jit import kernel
 from nhdata.loading.arena import SLOT_BYTES, SpikeArena
+from nhdata.loading.mix import block_chunks
 from nhdata.loading.selection import SelectedSession
 from nhdata.store.layout import BLOCK_S, CHUNK_SPIKES
 from nhdata.store.session import Session
 from nhdata.store.shards import SpikeShards
 
 Rows = Sequence[NDArray[Any]]
+REMOTE_READERS = 4
 _WAIT_S = 1e-3
 
 
@@ -86,6 +88,8 @@ class SpikeCache:
     ----------
     first_chunk : (n_sessions + 1,) int64
         Chunks are numbered over all sessions; this is where each session begins.
+    n_readers : int
+        Threads that should read ahead: more where reading is waiting.
     """
 
     def __init__(self, sessions: Sequence[SelectedSession], memory_budget_mb: float) -> None:
@@ -97,6 +101,9 @@ class SpikeCache:
         self._begin()
 
     def _begin(self) -> None:
+        is_local = all(isinstance(s.path, Path) for s in self._sessions)
+        self.n_readers = 1 if is_local else REMOTE_READERS
+        self._piece = 1 if is_local else block_chunks(self.arena.n_slots)
         self._readers: dict[int, ChunkReader] = {}
         self._pid = os.getpid()
         self._low, self._high = np.zeros((2, int(self.first_chunk[-1])), np.int64)
@@ -161,10 +168,24 @@ class SpikeCache:
                 time.sleep(_WAIT_S)  # others have pinned it all, and will let go
             wanted = max(wanted // 2, 1)
 
+    @property
+    def open_chunks(self) -> int:
+        """Chunks that an order of windows should keep open at a time; 0 where there is room for all."""
+        return self.arena.n_slots if self.arena.n_slots < self.first_chunk[-1] else 0
+
+    def lacks(self, lo: NDArray[np.int64], hi: NDArray[np.int64]) -> bool:
+        """Whether something that windows need is not here."""
+        return not self.arena.is_full and not self.arena.holds(_chunks(lo, hi)).all()
+
     def fetch(self, lo: NDArray[np.int64], hi: NDArray[np.int64]) -> None:
         """Decode what windows will need, if it is not here and there is room."""
         chunks = _chunks(lo, hi)
-        with self.arena.pinned(chunks[~self.arena.holds(chunks)], self._fill):
+        missing = chunks[~self.arena.holds(chunks)]
+        if self._piece > 1:
+            missing = np.unique(missing[:, None] // self._piece * self._piece + np.arange(self._piece))
+            missing = missing[missing < self.first_chunk[-1]]
+            missing = missing[~self.arena.holds(missing)]
+        with self.arena.pinned(missing, self._fill):
             pass
 
     def _alone(self, chunks: NDArray[np.int64]) -> Spikes:

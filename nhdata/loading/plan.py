@@ -6,20 +6,19 @@ is named by its session and the tick at which its history ends and its horizon b
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
+from nhdata.loading.mix import Mix
 
-SPLIT_FRACTIONS: dict[str, tuple[Fraction, Fraction]] = {
-    "train": (Fraction(0), Fraction(7, 10)),
-    "valid": (Fraction(7, 10), Fraction(8, 10)),
-    "test": (Fraction(8, 10), Fraction(1)),
-    "all": (Fraction(0), Fraction(1)),
-}
+Weights = Literal["uniform", "session", "spikes"]
 
 
 def whole_bins(name: str, span_s: float, bin_s: float) -> int:
@@ -53,37 +52,29 @@ class WindowShape:
     horizon: int
 
 
-def split_span(split: str, n_ticks: int, gap: int, reference: int | None = None) -> tuple[int, int]:
-    """The stretch ``[start, stop)`` of a session that belongs to a split.
+@dataclass(frozen=True)
+class SessionPlan:
+    """What the plan knows of one session.
 
-    Train, valid and test are the first 70 %, the next 10 % and the last 20 % of the session; each but the
-    first begins `gap` ticks late, so that no window of one split shares a spike with a window of another.
-    ``reference`` is the beginning of a session that was never trained on, ``rest`` what can be scored of it.
-
-    Parameters
+    Attributes
     ----------
-    split : {"train", "valid", "test", "all", "reference", "rest"}
-    n_ticks : int
-        Length of the session.
-    gap : int
-        At least history + horizon.
-    reference : int, optional
-        Length of the reference; needed for the last two splits.
-
-    Raises
-    ------
-    UserError
-        If the split has no such name, or needs a reference that is not given.
+    stretches : (K, 2) int64
+        Half-open stretches that windows may touch, in ticks.
+    shape : WindowShape
+    n_units : int
+        Selected ones.
+    n_spikes, n_ticks : int
+        Of the whole session.
+    events : (E,) int64, optional
+        Ticks that windows are aligned to; without them they lie on a grid.
     """
-    if split in ("reference", "rest"):
-        if reference is None:
-            raise UserError(f"split '{split}' needs the length of the reference", "give reference_s, e.g. 60")
-        return (0, min(reference, n_ticks)) if split == "reference" else (min(reference + gap, n_ticks), n_ticks)
-    if split not in SPLIT_FRACTIONS:
-        raise UserError(f"unknown split '{split}'", f"choose one of {', '.join(SPLIT_FRACTIONS)}, reference, rest")
-    first, last = SPLIT_FRACTIONS[split]
-    start, stop = int(first * n_ticks), int(last * n_ticks)
-    return (min(start + gap, stop) if first else 0, stop)
+
+    stretches: NDArray[np.int64]
+    shape: WindowShape
+    n_units: int
+    n_spikes: int = 1
+    n_ticks: int = 1
+    events: NDArray[np.int64] | None = None
 
 
 def n_windows(span: tuple[int, int], shape: WindowShape, stride: int, jitter: bool) -> int:
@@ -130,14 +121,15 @@ class EpochPlan:
 
 
 def plan_epoch(
-    spans: list[tuple[int, int]],
-    shapes: list[WindowShape],
-    n_units: list[int],
+    sessions: Sequence[SessionPlan],
     *,
-    batch_size: int,
     seed: int,
     epoch: int,
     shuffle: bool,
+    batches: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+    weights: Weights = "uniform",
+    max_windows: int | None = None,
+    mix: Mix | None = None,
 ) -> EpochPlan:
     """Order and batches of one epoch.
 
@@ -148,29 +140,81 @@ def plan_epoch(
 
     Parameters
     ----------
-    spans, shapes, n_units : list, one entry per session
-        Stretch to cover and shape of a window, in ticks; number of selected units.
-    batch_size : int
-        Most windows in a batch.
+    sessions : sequence of SessionPlan
     seed, epoch : int
         Decide offsets and order, and nothing else does.
     shuffle : bool
+    batches : callable
+        Given (n, 2) windows in order, says where batches end: (n_batches,) int64; see `nhdata.loading.batches`.
+    weights : {"uniform", "session", "spikes"}
+        Every window once; or as many windows in all, the same number from each session, or in proportion to its
+        spikes: then a window comes as often as any other of its session, or once more.
+    max_windows : int, optional
+        Most windows of one session: random ones, or unshuffled evenly spaced ones.
+    mix : Mix, optional
+        Visit a few stretches at a time, for spikes that do not fit into memory.
     """
     rng = np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, epoch], np.uint64)))
+    draws = np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, epoch], np.uint64), counter=[0, 0, 0, 1]))
+    marks = [session_marks(s, int(rng.integers(s.shape.horizon)) if shuffle else 0, shuffle) for s in sessions]
+    wanted = quotas([len(m) for m in marks], [s.n_spikes for s in sessions], weights, max_windows)
     groups: dict[int, list[NDArray[np.int64]]] = {}
-    for number, (span, shape) in enumerate(zip(spans, shapes, strict=True)):
-        stride = shape.horizon
-        offset = int(rng.integers(stride)) if shuffle else 0
-        marks = window_marks(span, shape, stride, offset, n_windows(span, shape, stride, shuffle))
-        group = n_units[number].bit_length() if shuffle else number
-        groups.setdefault(group, []).append(np.column_stack([np.full(marks.size, number, np.int64), marks]))
-    batches: list[NDArray[np.int64]] = []
+    for number, (session, mark, n) in enumerate(zip(sessions, marks, wanted, strict=True)):
+        if n != len(mark):
+            mark = mark[_repeated(len(mark), n, draws) if shuffle else np.arange(n) * len(mark) // n]
+        group = session.n_units.bit_length() if shuffle else number
+        groups.setdefault(group, []).append(np.column_stack([np.full(mark.size, number, np.int64), mark]))
+    parts: list[NDArray[np.int64]] = []
+    when: list[float] = []  # of each batch, between 0 and 1
     for group in sorted(groups):
         windows = np.concatenate(groups[group])
-        if shuffle:
+        at = np.arange(len(windows), dtype=np.float64)
+        if shuffle and mix is not None:
+            windows, at = mix.order(windows, sessions, rng)
+        elif shuffle:
             windows = rng.permutation(windows)
-        batches.extend(windows[k : k + batch_size] for k in range(0, len(windows), batch_size))
+        ends = batches(windows).tolist()
+        parts.extend(windows[a:b] for a, b in pairwise([0, *ends]))
+        when.extend(at[a] for a in [0, *ends][:-1])
     if shuffle:
-        batches = [batches[k] for k in rng.permutation(len(batches))]
-    edges = np.cumsum([0, *(len(batch) for batch in batches)])
-    return EpochPlan(np.concatenate(batches) if batches else np.empty((0, 2), np.int64), edges)
+        order = rng.permutation(len(parts)) if mix is None else np.argsort(when, kind="stable")
+        parts = [parts[k] for k in order]
+    edges = np.cumsum([0, *(len(part) for part in parts)])
+    return EpochPlan(np.concatenate(parts) if parts else np.empty((0, 2), np.int64), edges)
+
+
+def session_marks(session: SessionPlan, offset: int, jitter: bool) -> NDArray[np.int64]:
+    """Marks of all windows of a session, ascending: on a grid of horizons in each stretch, or at its events."""
+    shape, spans = session.shape, [(a, b) for a, b in session.stretches.tolist()]
+    if session.events is not None:
+        events = np.unique(session.events)
+        fits = [events[(events - shape.history >= a) & (events + shape.horizon <= b)] for a, b in spans]
+    else:
+        stride = shape.horizon
+        fits = [window_marks(s, shape, stride, offset, n_windows(s, shape, stride, jitter)) for s in spans]
+    return np.concatenate([*fits, np.empty(0, np.int64)])
+
+
+def quotas(n_windows: Sequence[int], n_spikes: Sequence[int], weights: Weights, most: int | None) -> list[int]:
+    """How many windows to take from each session: the same number in every epoch.
+
+    Examples
+    --------
+    >>> quotas([10, 2], [1, 3], "session", None), quotas([10, 2], [1, 3], "spikes", None)
+    ([6, 6], [3, 9])
+    >>> quotas([10, 2], [1, 3], "uniform", 4)
+    [4, 2]
+    """
+    if weights == "uniform":
+        wanted = list(n_windows)
+    else:
+        weight = [(k if weights == "spikes" else 1) * (n > 0) for n, k in zip(n_windows, n_spikes, strict=True)]
+        total, whole = sum(n_windows), max(sum(weight), 1)
+        edges = [total * sum(weight[:k]) // whole for k in range(len(weight) + 1)]
+        wanted = [b - a for a, b in pairwise(edges)]
+    return [min(n, most) if most is not None else n for n in wanted]
+
+
+def _repeated(n: int, wanted: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """`wanted` of n, each as often as any other or once more."""
+    return np.concatenate([np.tile(np.arange(n), wanted // n), rng.permutation(n)[: wanted % n]])

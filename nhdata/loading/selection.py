@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -74,6 +74,18 @@ class Selection:
     def hash(self) -> str:
         """SHA-256 of the unit ids: two equal selections of units have equal hashes."""
         return units_hash(self.unit_ids)
+
+    def units(self, keep: Sequence[bool]) -> Selection:
+        """The part of the selection that `keep` says, one truth value for each unit."""
+        kept = np.asarray(keep, bool)
+        sessions, n = [], 0
+        for s in self.sessions:
+            rows = s.rows[kept[s.first : s.first + len(s.rows)]]
+            if len(rows):
+                sessions.append(replace(s, rows=rows, first=n))
+                n += len(rows)
+        unit_ids = tuple(u for u, k in zip(self.unit_ids, kept, strict=True) if k)
+        return replace(self, unit_ids=unit_ids, sessions=tuple(sessions))
 
     def only(self, session_ids: Collection[str]) -> Selection:
         """The part of the selection that lies in some of its sessions."""

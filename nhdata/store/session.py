@@ -172,8 +172,12 @@ class Session:
             raise UserError(f"session {self.session_id} has no interval table {name!r}", f"it has: {there}")
         return self._table(f"intervals/{name}")
 
-    def series(self) -> dict[str, tuple[NDArray[np.float64], NDArray[Any], str]]:
-        """Continuous signals by name: ``time_s`` (n,), ``value`` (n,) or (n, k), and the unit of the value."""
+    def series_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the values of all continuous signals, (n,) or (n, k), without reading them."""
+        return {name: self._array(f"series/{name}/value").shape for name in self._names("series")}
+
+    def series(self, *names: str) -> dict[str, tuple[NDArray[np.float64], NDArray[Any], str]]:
+        """Continuous signals by name, all or some: ``time_s`` (n,), ``value`` (n,) or (n, k), and the value's unit."""
         return {
             name: (
                 read_column(self._array(f"series/{name}/time_s")),
@@ -181,6 +185,7 @@ class Session:
                 str(self._group[f"series/{name}"].attrs["unit"]),
             )
             for name in self._names("series")
+            if not names or name in names
         }
 
     def _names(self, kind: str) -> list[str]:

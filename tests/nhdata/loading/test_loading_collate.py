@@ -154,7 +154,7 @@ def test_counts_never_wrap(place: str, train: Any, windows_over: Make) -> None:
     tick = 29_999 if place == "history" else 30_000
     full = one_window(windows_over(train([tick] * 32_767, [0] * 32_767, [0])), 30_000)
     assert getattr(full, place).max() == 32_767
-    with pytest.raises(UserError, match=r"a bin of 0.02 s in session s0 holds more than 32,767 spikes: use shorter"):
+    with pytest.raises(UserError, match=r"a bin of 0.02 s in session s0 holds more than 32,767 spikes of one unit: "):
         one_window(windows_over(train([tick] * 32_768, [0] * 32_768, [0])), 30_000)
 
 

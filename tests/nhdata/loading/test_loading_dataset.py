@@ -115,8 +115,8 @@ def test_windows_hash_is_of_all_that_decides_a_score(store: Path) -> None:
 class Numbered(WindowDataset):
     """Hands out the numbers of windows instead of reading them."""
 
-    def collate(self, windows: Any) -> Any:
-        return [tuple(window) for window in windows.tolist()]
+    def _stream(self, windows: Any) -> Any:
+        return ([tuple(window) for window in batch.tolist()] for batch in windows)
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +214,7 @@ def test_resume_in_mid_epoch(store: Path, content: Content, how: str) -> None:
         if n == 4:
             state = keeper.state_dict()
             break
-    assert state == {"epoch": 2, "batches": 4, "seed": 3}
+    assert state == {"epoch": 2, "batches": 4, "seed": 3, "open_chunks": 0}
     assert all(type(value) is int for value in state.values())
     other, again = make()
     other.load_state_dict(state)
@@ -254,7 +254,8 @@ def test_a_data_set_travels_as_bytes(store: Path, content: Content) -> None:
 def test_a_batch_moves_as_a_whole(store: Path) -> None:
     batch = next(iter(WindowDataset(store, ema_tau_s=(0.1,), **SPANS)))
     moved = batch.to("meta", non_blocking=True)
-    assert all(value.device.type == "meta" for value in vars(moved).values())
+    tensors = [value for value in vars(moved).values() if isinstance(value, torch.Tensor)]
+    assert all(value.device.type == "meta" for value in [*tensors, *moved.series.values(), *moved.series_mask.values()])
     assert vars(moved).keys() == vars(batch).keys()
     assert moved.counts.shape == batch.counts.shape
 

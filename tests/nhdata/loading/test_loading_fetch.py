@@ -49,7 +49,7 @@ class Reader:
 
 
 def cache_of(n_slots: float, read: list[tuple[int, int]]) -> SpikeCache:
-    cache: Any = SpikeCache([SimpleNamespace(n_spikes=n) for n in N_SPIKES], n_slots * SLOT_MB)  # type: ignore[misc]
+    cache: Any = SpikeCache([SimpleNamespace(n_spikes=n, path=Path()) for n in N_SPIKES], n_slots * SLOT_MB)  # type: ignore[misc]
     cache._readers = {number: Reader(number, read) for number in range(len(N_SPIKES))}
     return cache
 

@@ -1,6 +1,7 @@
 """Splits, windows and batches as pure functions of a seed and an epoch."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nhcatalog.errors import UserError
-from nhdata.loading.plan import EpochPlan, WindowShape, plan_epoch, split_span, whole_bins
+from nhdata.loading.batches import BySize
+from nhdata.loading.plan import EpochPlan, SessionPlan, WindowShape, plan_epoch, whole_bins
+from nhdata.loading.splits import split_span
+
+Facts = tuple[list[tuple[int, int]], list[WindowShape], list[int]]
+
+
+def epoch_of(spans: list[tuple[int, int]], shapes: list[WindowShape], n_units: list[int], **options: Any) -> EpochPlan:
+    """The plan of an epoch over one stretch of each session."""
+    sessions = [SessionPlan(np.array([span]), shape, n) for span, shape, n in zip(spans, shapes, n_units, strict=True)]
+    return plan_epoch(sessions, batches=BySize(options.pop("batch_size")), **options)
+
 
 SPLITS = ("train", "valid", "test")
 TICKS = st.integers(0, 2**32 - 2)
@@ -65,7 +77,7 @@ def test_splits_that_are_none() -> None:
 
 
 @st.composite
-def sessions(draw: st.DrawFn) -> tuple[list[tuple[int, int]], list[WindowShape], list[int]]:
+def sessions(draw: st.DrawFn) -> Facts:
     spans, shapes, n_units = [], [], []
     for _ in range(draw(st.integers(1, 6))):
         start = draw(st.integers(0, 500))
@@ -81,7 +93,7 @@ def by_session(plan: EpochPlan, number: int) -> list[int]:
 
 @given(sessions(), st.integers(1, 9), st.integers(-(2**70), 2**70), st.integers(0, 99), st.booleans())
 def test_every_window_lies_in_its_span(
-    given_sessions: tuple[list[tuple[int, int]], list[WindowShape], list[int]],
+    given_sessions: Facts,
     batch_size: int,
     seed: int,
     epoch: int,
@@ -89,7 +101,7 @@ def test_every_window_lies_in_its_span(
 ) -> None:
     spans, shapes, n_units = given_sessions
     options = {"batch_size": batch_size, "seed": seed, "shuffle": shuffle}
-    plan = plan_epoch(spans, shapes, n_units, epoch=epoch, **options)
+    plan = epoch_of(spans, shapes, n_units, epoch=epoch, **options)
     for number, ((start, stop), shape) in enumerate(zip(spans, shapes, strict=True)):
         marks = by_session(plan, number)
         assert all(b - a == shape.horizon for a, b in pairwise(marks)), "horizons lie side by side, none twice"
@@ -103,7 +115,7 @@ def test_every_window_lies_in_its_span(
     sizes = np.diff(plan.edges)
     assert sizes.sum() == len(plan.windows)
     assert np.all((sizes >= 1) & (sizes <= batch_size))
-    again = plan_epoch(spans, shapes, n_units, epoch=epoch + 1, **options)
+    again = epoch_of(spans, shapes, n_units, epoch=epoch + 1, **options)
     assert len(again.windows) == len(plan.windows)
     assert len(again.edges) == len(plan.edges)
     for k in range(len(sizes)):
@@ -118,7 +130,7 @@ SPANS, SHAPES, N_UNITS = [(0, 1000), (100, 700), (0, 90)], [WindowShape(40, 50),
 
 
 def plan(seed: int = 0, epoch: int = 0, shuffle: bool = True) -> EpochPlan:
-    return plan_epoch(SPANS, SHAPES[:3], N_UNITS, batch_size=4, seed=seed, epoch=epoch, shuffle=shuffle)
+    return epoch_of(SPANS, SHAPES[:3], N_UNITS, batch_size=4, seed=seed, epoch=epoch, shuffle=shuffle)
 
 
 def test_order_is_a_function_of_seed_and_epoch() -> None:
@@ -138,13 +150,13 @@ def test_seeds_that_no_uint64_holds_are_seeds_too() -> None:
 
 def test_windows_of_one_small_case() -> None:
     """Written down once: a change of order would break every resumed run and every published split."""
-    one = plan_epoch([(0, 60), (0, 50)], [WindowShape(10, 10)] * 2, [3, 2], batch_size=2, seed=7, epoch=1, shuffle=True)
+    one = epoch_of([(0, 60), (0, 50)], [WindowShape(10, 10)] * 2, [3, 2], batch_size=2, seed=7, epoch=1, shuffle=True)
     assert [one.batch(step, 1, 2).tolist() for step in range(one.n_steps(2, False))] == [[[0, 27], [1, 28]], [[1, 38]]]
     assert [one.batch(step, 0, 2).tolist() for step in range(one.n_steps(2, False))] == [
         [[1, 18], [0, 17]],
         [[0, 47], [0, 37]],
     ]
-    plain = plan_epoch(
+    plain = epoch_of(
         [(0, 60), (5, 40)], [WindowShape(10, 10)] * 2, [3, 2], batch_size=3, seed=7, epoch=1, shuffle=False
     )
     assert plain.windows.tolist() == [[0, 10], [0, 20], [0, 30], [0, 40], [0, 50], [1, 15], [1, 25]]
@@ -152,9 +164,7 @@ def test_windows_of_one_small_case() -> None:
 
 
 def test_sessions_are_mixed_within_a_batch() -> None:
-    one = plan_epoch(
-        [(0, 10_000)] * 4, [WindowShape(10, 10)] * 4, [5] * 4, batch_size=16, seed=0, epoch=0, shuffle=True
-    )
+    one = epoch_of([(0, 10_000)] * 4, [WindowShape(10, 10)] * 4, [5] * 4, batch_size=16, seed=0, epoch=0, shuffle=True)
     kinds = [len(set(one.batch(k, 0, 1)[:, 0])) for k in range(len(one.edges) - 1)]
     assert np.mean(kinds) > 3.5
 
