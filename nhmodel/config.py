@@ -59,6 +59,7 @@ class TrainConfig(_Section):
     """How long and how fast to learn. Training ends at the first of its limits."""
 
     batch_size: int = Field(32, ge=1)
+    accumulate: int = Field(1, ge=1)
     lr: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.02, ge=0)
     warmup: float = Field(0.1, ge=0, lt=1)
@@ -67,8 +68,11 @@ class TrainConfig(_Section):
     max_minutes: float | None = Field(None, gt=0)
     validate_every: int = Field(100, ge=1)
     patience: int = Field(15, ge=1)
+    unseen_sessions: int = Field(0, ge=0)
     seed: int = 0
     threads: int | None = Field(None, ge=1)
+    compile: bool = False
+    tensorboard: bool = True
 
 
 class Config(_Section):

@@ -18,6 +18,7 @@ def open_windows(
     shuffle: bool = False,
     reference_s: float | None = None,
     averages: bool = True,
+    sharded: bool = True,
 ) -> WindowDataset:
     """Windows of some units, of the shape, batch size and seed that `config` says.
 
@@ -32,6 +33,8 @@ def open_windows(
         Needed for the splits ``reference`` and ``rest``.
     averages : bool
         Whether the batches need moving averages; without them they are cut faster.
+    sharded : bool
+        Each rank of distributed training gets its share; otherwise all get all.
     """
     data = config.data
     return WindowDataset(
@@ -47,4 +50,6 @@ def open_windows(
         memory_budget_mb=data.memory_budget_mb,
         shuffle=shuffle,
         reference_s=reference_s,
+        rank=None if sharded else 0,
+        world_size=None if sharded else 1,
     )

@@ -165,10 +165,14 @@ class NeuroHorizon(nn.Module):
         n_steps = len(self.latent_time_s) // len(self.latents)
         x = self.latents.repeat(n_steps, 1).expand(n_windows, -1, -1)
         x = self.read(x, latent_angle, embedding, tokens.row, self.rotary(tokens.time_s), tokens.cu_seqlens)
+        return self.think(x, latent_angle, bin_angle)
+
+    def think(self, x: Tensor, latent_angle: Tensor, bin_angle: Tensor) -> Tensor:
+        """From latents that have read the spikes to states of bins: the part whose shapes never change."""
         x = self.read_think(x)
         for attend, think in self.process:
             x = think(attend(x, latent_angle))
-        bins = self.bins.expand(n_windows, -1, -1)
+        bins = self.bins.expand(len(x), -1, -1)
         for layer in self.decode:
             bins = layer(bins, bin_angle, x, latent_angle)
         return bins

@@ -1,31 +1,28 @@
 """A run: a folder with a model, its settings and what it was trained on.
 
-``run.json`` (settings, selection, hashes), ``best.safetensors`` and ``last.safetensors`` (weights), ``state.pt`` (where
-training stands; loads with ``weights_only=True``) and ``metrics.jsonl``. Every file is replaced by one rename.
+``run.json`` (settings, selection, hashes), ``best.safetensors`` (the weights that validated best), ``checkpoint-<n>/``
+(where training stands, see `nhmodel.checkpoint`), ``metrics.jsonl`` and ``README.md`` (the model card).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import pickle
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from nhcatalog.errors import UserError
 from nhdata.loading import WindowDataset
 from nhdata.store.store import Store
+from nhmodel.checkpoint import last_checkpoint, load_weights, write_bytes
 from nhmodel.config import Config
 from nhmodel.model import NeuroHorizon
 
-RUN_SCHEMA = 1
+RUN_SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,8 @@ class RunInfo:
         What tells every session of training under another name; see `fingerprints`.
     windows_hash : dict
         Hash of the windows of each split.
+    held_out : tuple of str
+        Sessions that were not trained on, but chose the weights.
     """
 
     config: Config
@@ -58,9 +57,17 @@ class RunInfo:
     content_hash: dict[str, str]
     fingerprint: dict[str, str]
     windows_hash: dict[str, str]
+    held_out: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, config: Config, store: Store, train: WindowDataset, splits: dict[str, WindowDataset]) -> Self:
+    def of(
+        cls,
+        config: Config,
+        store: Store,
+        train: WindowDataset,
+        splits: dict[str, WindowDataset],
+        held_out: tuple[str, ...] = (),
+    ) -> Self:
         """Describe a run that is about to begin."""
         return cls(
             config=config,
@@ -71,6 +78,7 @@ class RunInfo:
             content_hash={s: store.snapshot.entries[s].content_hash for s in train.session_ids},
             fingerprint={s: mark for s, mark in fingerprints(store).items() if s in train.session_ids},
             windows_hash={name: windows.windows_hash for name, windows in splits.items()},
+            held_out=held_out,
         )
 
     def write(self, folder: Path) -> None:
@@ -99,6 +107,7 @@ class RunInfo:
             return cls(
                 config=Config.model_validate(values["config"]),
                 unit_ids=tuple(values["unit_ids"]),
+                held_out=tuple(values["held_out"]),
                 **{
                     k: values[k]
                     for k in ("query", "position", "selection_hash", "content_hash", "fingerprint", "windows_hash")
@@ -120,66 +129,11 @@ def fingerprints(store: Store) -> dict[str, str]:
     return {row["session_id"]: hashlib.sha256(row["counts"].encode()).hexdigest() for row in rows}
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace a file by one rename, after its new content is on the disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def save_weights(path: Path, model: NeuroHorizon) -> None:
-    """Write the weights as safetensors, replacing the file by one rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, temporary)
-    os.replace(temporary, path)
-
-
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write where training stands: tensors, numbers and text only, so that it loads with ``weights_only=True``."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
-
-
-def load_weights(path: Path, model: NeuroHorizon) -> None:
-    """Fill a model from a safetensors file: nothing but tensors is read.
-
-    Raises
-    ------
-    UserError
-        If the file is not there, damaged, or of a model of another shape.
-    """
-    try:
-        model.load_state_dict(load_file(path))
-    except FileNotFoundError:
-        raise UserError(f"{path} is not there", "train until the first validation, or use the other weights") from None
-    except (SafetensorError, RuntimeError) as error:
-        raise UserError(
-            f"{path}: {str(error).splitlines()[-1].strip()}", "the file is damaged or of another version; train again"
-        ) from None
-
-
-def load_state(path: Path) -> dict[str, Any]:
-    """Read what `save_state` wrote; anything that would run code on loading is refused.
-
-    Raises
-    ------
-    UserError
-        If the file is not there, damaged, or holds anything but tensors, numbers and text.
-    """
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path} is not there", "the run was never saved; train anew with another --out") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError) as error:
-        raise UserError(
-            f"{path} is damaged or was not written by a training run ({type(error).__name__})",
-            "train anew with another --out",
-        ) from None
-    return state
+def weights_path(folder: Path, weights: str) -> Path:
+    """File of the weights named ``best`` or ``last``."""
+    if weights not in ("best", "last"):
+        raise UserError(f"unknown weights '{weights}'", "choose best or last")
+    return folder / "best.safetensors" if weights == "best" else last_checkpoint(folder) / "weights.safetensors"
 
 
 def load(run: str | Path, weights: str = "best") -> NeuroHorizon:
@@ -204,5 +158,5 @@ def load(run: str | Path, weights: str = "best") -> NeuroHorizon:
     folder = Path(run)
     info = RunInfo.read(folder)
     model = NeuroHorizon(info.config.model, info.config.data, len(info.unit_ids))
-    load_weights(folder / f"{weights}.safetensors", model)
+    load_weights(weights_path(folder, weights), model)
     return model.eval()

@@ -26,7 +26,7 @@ from nhmodel.units import rows_by_id, unit_table
 OPTIONS = SourceOptions(n_sessions=3, n_units=12, duration_s=90.0)
 SMALL = (
     *("model.dim=16", "model.depth=1", "model.latent_step_s=0.1", "model.latents_per_step=2"),
-    *("model.head_hidden=16", "model.rank=4", "train.threads=1"),
+    *("model.head_hidden=16", "model.rank=4", "train.threads=1", "train.tensorboard=false"),
 )
 
 

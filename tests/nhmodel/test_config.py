@@ -12,10 +12,10 @@ from nhmodel.model import NeuroHorizon
 
 
 def test_presets_are_the_toml_files_of_the_package() -> None:
-    assert preset_names() == ["small", "tiny"]
+    assert preset_names() == ["base", "small", "tiny"]
 
 
-@pytest.mark.parametrize(("preset", "least", "most"), [("tiny", 1e5, 5e5), ("small", 6e6, 10e6)])
+@pytest.mark.parametrize(("preset", "least", "most"), [("tiny", 1e5, 5e5), ("small", 8e6, 8.5e6), ("base", 32e6, 34e6)])
 def test_a_preset_loads_and_is_as_large_as_it_says(preset: str, least: float, most: float) -> None:
     config = load_config(preset)
     assert least < NeuroHorizon(config.model, config.data, 100).n_parameters < most
@@ -92,7 +92,7 @@ def test_an_unknown_setting_is_answered_with_those_that_exist() -> None:
 
 
 def test_an_unknown_preset_is_answered_with_those_that_exist() -> None:
-    with pytest.raises(UserError, match="unknown preset 'huge': choose one of small, tiny"):
+    with pytest.raises(UserError, match="unknown preset 'huge': choose one of base, small, tiny"):
         load_config("huge")
 
 

@@ -252,7 +252,7 @@ def test_a_session_that_changed_since_training_is_refused(
         ({"regimes": ["magic"]}, "unknown regime 'magic': choose from zero-shot, adapted, hybrid, learned"),
         ({"regimes": []}, "no way to score sessions never seen"),
         ({"regimes": ["hybrid"], "baselines": []}, "hybrid needs a baseline"),
-        ({"weights": "worst"}, r"worst\.safetensors is not there"),
+        ({"weights": "worst"}, "unknown weights 'worst'"),
     ],
 )
 def test_what_cannot_be_asked_is_named(changes: dict[str, Any], match: str, run: Path, store: Path) -> None:

@@ -14,7 +14,7 @@ from nhdata.loading import WindowBatch, WindowDataset
 from nhdata.recording import Recording, Spikes
 from nhmodel.config import Config
 from nhmodel.model import MAX_LOG_GAIN, NeuroHorizon, UnitTable
-from nhmodel.training.loop import validation_fp_bps
+from nhmodel.training.validation import validation_fp_bps
 from nhmodel.units import unit_table
 
 Model = Callable[..., NeuroHorizon]

@@ -1,5 +1,8 @@
 """A run that was stopped goes on exactly where it was, or says why it cannot."""
 
+import hashlib
+import itertools
+import json
 import pickle
 import shutil
 from collections.abc import Callable
@@ -10,16 +13,24 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from nhcatalog.errors import UserError
 from nhdata.recording import Recording
+from nhmodel.checkpoint import last_checkpoint, load_state
 from nhmodel.config import Config
-from nhmodel.run import load_state
-from nhmodel.training import loop, train
-from nhmodel.training.loop import Standing
+from nhmodel.model import NeuroHorizon
+from nhmodel.run import load
+from nhmodel.training import train, validation
+from nhmodel.training.schedule import one_cycle
+from nhmodel.training.standing import Standing
 
 STEPS = 30
 Metrics = Callable[[Path], list[dict[str, Any]]]
+
+
+def last_weights(run: Path) -> dict[str, Tensor]:
+    return load_file(last_checkpoint(run) / "weights.safetensors")
 
 
 def interrupt_at(step: int) -> Callable[[Standing], None]:
@@ -36,10 +47,10 @@ def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(store, run_config, tmp_path / "run", on_step=interrupt_at(stop))
-    assert load_state(tmp_path / "run" / "state.pt")["loader"] == {"epoch": epoch, "batches": batches, "seed": 0}
+    assert load_state(last_checkpoint(tmp_path / "run"))["loader"] == {"epoch": epoch, "batches": batches, "seed": 0}
     standing = train(store, run_config, tmp_path / "run", resume=True)
     assert standing.step == STEPS
-    found, expected = load_file(tmp_path / "run" / "last.safetensors"), load_file(run / "last.safetensors")
+    found, expected = last_weights(tmp_path / "run"), last_weights(run)
     assert found.keys() == expected.keys()
     for name, weight in expected.items():
         assert torch.equal(found[name], weight), name
@@ -53,8 +64,9 @@ def test_a_run_that_is_done_stays_as_it_is_when_resumed(
     standing = train(store, run_config, tmp_path / "run", resume=True)
     assert standing.step == STEPS
     assert metrics(tmp_path / "run") == metrics(run)
-    for name in ("best", "last"):
-        found, expected = (load_file(folder / f"{name}.safetensors") for folder in (tmp_path / "run", run))
+    assert len(list((tmp_path / "run").glob("checkpoint-*"))) == 1
+    for read in (last_weights, lambda folder: load_file(folder / "best.safetensors")):
+        found, expected = (read(folder) for folder in (tmp_path / "run", run))
         assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
@@ -62,7 +74,7 @@ def test_the_last_validation_is_remembered_when_more_steps_are_made(
     store: Path, make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     falling = iter([-1.0, 0.9, 0.8, 0.7])
-    monkeypatch.setattr(loop, "validation_fp_bps", lambda *_: next(falling))
+    monkeypatch.setattr(validation, "validation_fp_bps", lambda *_: next(falling))
     first = train(store, make_config("train.max_steps=2"), tmp_path / "run")
     weights = load_file(tmp_path / "run" / "best.safetensors")
     second = train(store, make_config("train.max_steps=3"), tmp_path / "run", resume=True)
@@ -72,24 +84,19 @@ def test_the_last_validation_is_remembered_when_more_steps_are_made(
 
 
 def test_a_run_that_was_killed_goes_on_from_its_last_validation(
-    store: Path, make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Path, make_config: Callable[..., Config], tmp_path: Path
 ) -> None:
-    saved: dict[str, bytes] = {}
-
     def remember(standing: Standing) -> None:
         if standing.step == 3:
-            saved.update({path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()})
+            shutil.copytree(tmp_path / "run", tmp_path / "killed")
 
     config = make_config("train.max_steps=5", "train.validate_every=2")
     train(store, config, tmp_path / "run", on_step=remember)
-    expected = load_file(tmp_path / "run" / "last.safetensors")
-    for path in (tmp_path / "run").iterdir():
-        path.unlink()
-    for name, content in saved.items():
-        (tmp_path / "run" / name).write_bytes(content)
+    expected = last_weights(tmp_path / "run")
+    (tmp_path / "killed" / ".checkpoint-9.1").mkdir()  # what was being written when it was killed
     steps: list[int] = []
-    train(store, config, tmp_path / "run", resume=True, on_step=lambda standing: steps.append(standing.step))
-    found = load_file(tmp_path / "run" / "last.safetensors")
+    train(store, config, tmp_path / "killed", resume=True, on_step=lambda standing: steps.append(standing.step))
+    found = last_weights(tmp_path / "killed")
     assert steps[0] == 3
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
@@ -100,7 +107,9 @@ def test_there_is_nothing_to_resume_where_no_run_is(store: Path, run_config: Con
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("setting", ["model.dim=24", "data.bin_s=0.05", "train.seed=1", "train.batch_size=16"])
+@pytest.mark.parametrize(
+    "setting", ["model.dim=24", "data.bin_s=0.05", "train.seed=1", "train.batch_size=16", "train.accumulate=2"]
+)
 def test_a_run_is_not_resumed_with_other_settings(
     setting: str, run: Path, store: Path, make_config: Callable[..., Config]
 ) -> None:
@@ -124,12 +133,14 @@ class Payload:
         return pytest.fail, ("the state file ran code",)
 
 
-@pytest.mark.parametrize("damage", ["payload", "plain pickle", "cut short", "empty", "other keys", "missing"])
+@pytest.mark.parametrize(
+    "damage", ["payload", "plain pickle", "cut short", "one byte", "empty", "other keys", "missing"]
+)
 def test_a_state_that_cannot_be_trusted_is_refused(
     damage: str, run: Path, store: Path, run_config: Config, tmp_path: Path
 ) -> None:
     shutil.copytree(run, tmp_path / "run")
-    path = tmp_path / "run" / "state.pt"
+    path = last_checkpoint(tmp_path / "run") / "state.pt"
     match damage:
         case "payload":
             torch.save({"standing": Payload()}, path)
@@ -137,12 +148,72 @@ def test_a_state_that_cannot_be_trusted_is_refused(
             path.write_bytes(pickle.dumps(Payload(), protocol=2))
         case "cut short":
             path.write_bytes(path.read_bytes()[:-1000])
+        case "one byte":
+            data = bytearray(path.read_bytes())
+            data[len(data) // 2] ^= 1
+            path.write_bytes(data)
         case "empty":
             path.write_bytes(b"")
         case "other keys":
             torch.save({"standing": {}}, path)
         case "missing":
             path.unlink()
+    if damage in ("payload", "plain pickle", "other keys"):  # whoever writes a state can write its hash
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        path.with_name("state.json").write_text(json.dumps({"sha256": digest}))
     with pytest.raises(UserError, match=r"state\.pt is .*train anew with another --out") as error:
         train(store, run_config, tmp_path / "run", resume=True)
     assert "\n" not in str(error.value)
+
+
+def test_a_run_without_a_checkpoint_is_not_resumed(run: Path, store: Path, run_config: Config, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoint-*"))
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        train(store, run_config, tmp_path / "run", resume=True)
+
+
+def test_a_step_of_several_batches_follows_the_mean_of_their_gradients(
+    store: Path, make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Any, ...]] = []
+    honest = NeuroHorizon.compute_loss
+    monkeypatch.setattr(NeuroHorizon, "compute_loss", lambda *args: (seen.append(args), honest(*args))[1])
+    still = ("model.dropout=0", "model.unit_dropout=0", "model.table_dropout=0", "train.max_steps=1")
+    config = make_config(*still, "train.batch_size=16", "train.accumulate=3", "train.patience=99")
+    with pytest.raises(KeyboardInterrupt):
+        train(store, config, tmp_path / "run", on_step=interrupt_at(1))
+    monkeypatch.undo()
+    assert len(seen) == 3
+
+    model, settings = load(tmp_path / "run"), config.train  # the best so far are the first
+    lr = settings.lr * one_cycle(0.0, settings.warmup)
+    optimizer = torch.optim.AdamW(model.train().parameters(), lr=lr, weight_decay=settings.weight_decay)
+    torch.stack([model.compute_loss(batch, units) for _, batch, units in seen]).mean().backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
+    optimizer.step()
+    found = last_weights(tmp_path / "run")
+    apart = torch.cat([(found[name] - weight).flatten() for name, weight in model.state_dict().items()])
+    assert (apart.abs() < 0.02 * lr).float().mean() > 0.99  # but for gradients of rounding, whose sign Adam follows
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_a_run_that_accumulates_goes_on_as_if_it_had_not_been_interrupted(
+    stop: int, store: Path, make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted between the parts of a step: what was read for it is read again."""
+    config = make_config("train.max_steps=4", "train.batch_size=16", "train.accumulate=3")
+    train(store, config, tmp_path / "whole")
+    calls, honest = itertools.count(), NeuroHorizon.compute_loss
+
+    def interrupted(*args: Any) -> Tensor:
+        if next(calls) == 3 * stop + 1:
+            raise KeyboardInterrupt
+        return honest(*args)
+
+    monkeypatch.setattr(NeuroHorizon, "compute_loss", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(store, config, tmp_path / "run")
+    monkeypatch.undo()
+    train(store, config, tmp_path / "run", resume=True)
+    found, expected = last_weights(tmp_path / "run"), last_weights(tmp_path / "whole")
+    assert all(torch.equal(found[name], expected[name]) for name in expected)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -11,12 +13,15 @@ from nhcli.base import Command
 from nhcli.output import print_json, progress_bar
 
 if TYPE_CHECKING:
-    from nhmodel.training.loop import Standing
+    from nhmodel.model import NeuroHorizon
+    from nhmodel.training.standing import Standing
 
 
 @click.command("train", cls=Command)
 @options.store
-@click.option("--preset", default="tiny", show_default=True, help="A preset (tiny, small), or a TOML file of settings.")
+@click.option(
+    "--preset", default="tiny", show_default=True, help="A preset (tiny, small, base), or a TOML file of settings."
+)
 @click.option("--out", "run", required=True, metavar="FOLDER", help="Folder of the run.")
 @click.option("--select", metavar="SQL", help="Units to train on: a SELECT with a column unit_id.")
 @options.settings
@@ -35,25 +40,41 @@ def command(
 ) -> None:
     """Train a NeuroHorizon on the units of a store, which is only read.
 
-    Ctrl-C saves; --resume goes on from there.
+    Ctrl-C saves; --resume goes on from there. Several processes train one model under
+    torchrun --nproc-per-node=2 --no-python nhmodel train …
     """
     from nhmodel.config import load_config
     from nhmodel.training import train
 
     config = load_config(preset, settings, select=select)
-    with progress_bar(progress) as bar:
+    first = os.environ.get("RANK", "0") == "0"
+    n_parameters = 0
+    with progress_bar(progress and first) as bar:
         task = bar.add_task("train", total=100, note="")
+        began: tuple[float, int] | None = None
+
+        def on_start(model: NeuroHorizon) -> None:
+            nonlocal n_parameters
+            n_parameters = model.n_parameters
+            if first:
+                click.echo(f"{preset}: {n_parameters:,} parameters", err=True)
 
         def on_step(standing: Standing) -> None:
+            nonlocal began
+            began = began or (time.monotonic(), standing.n_spikes)
+            rate = (standing.n_spikes - began[1]) / max(time.monotonic() - began[0], 1e-9)
             note = f"step {standing.step}  loss {standing.loss:.4f}  valid {standing.valid_fp_bps:.4f} bits/spike"
-            bar.update(task, completed=round(100 * standing.done), note=note)
+            bar.update(task, completed=round(100 * standing.done), note=f"{note}  {rate:,.0f} spikes/s")
 
-        standing = train(store, config, run, resume=resume, on_step=on_step)
+        standing = train(store, config, run, resume=resume, on_start=on_start, on_step=on_step)
+    if not first:
+        return
     value = {
         "run": run,
         "steps": standing.step,
         "minutes": round(standing.minutes, 2),
         "valid_fp_bps": standing.best,
+        "n_parameters": n_parameters,
     }
     if as_json:
         print_json({"schema": 1, **value})
