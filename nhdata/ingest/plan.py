@@ -43,12 +43,12 @@ def plan_ingest(refs: Iterable[SessionRef], present: Collection[str], existing: 
         if ref.session_id is None:
             steps.append(Step(ref, "ingest"))  # reading it will say what is wrong
         elif ref.session_id in first:
-            other = first[ref.session_id].path
+            other = first[ref.session_id].place
             steps.append(
                 Step(
                     ref,
                     "fail",
-                    f"{ref.path}: has the session id {ref.session_id} of {other}: ingest only one of them",
+                    f"{ref.place}: has the session id {ref.session_id} of {other}: ingest only one of them",
                 )
             )
         else:
@@ -62,7 +62,7 @@ def plan_ingest(refs: Iterable[SessionRef], present: Collection[str], existing: 
                     Step(
                         ref,
                         "fail",
-                        f"{ref.path}: session {ref.session_id} is in the store: "
+                        f"{ref.place}: session {ref.session_id} is in the store: "
                         "use --existing skip, refresh or overwrite",
                     )
                 )

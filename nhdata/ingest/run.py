@@ -12,7 +12,7 @@ from nhcatalog.catalog import Catalog, SessionExists
 from nhcatalog.errors import UserError
 from nhcatalog.place import AnyPlace, Place, to_place
 from nhdata.ingest.plan import Existing, Step, plan_ingest
-from nhdata.sources import SessionRef, SourceOptions, open_source
+from nhdata.sources import SessionRef, SourceOptions, find_sessions, open_source
 from nhdata.store.commit import add_session
 from nhdata.store.encode import encode
 from nhdata.store.publish import check_place
@@ -107,7 +107,7 @@ def ingest(
     source : str
         Name of a source, e.g. ``"ibl"``.
     paths : sequence of paths
-        Where to look for recordings.
+        Where to look for recordings; source ``nwb`` also takes addresses ``https://…``.
     options : SourceOptions, optional
     existing : {"skip", "refresh", "overwrite", "error"}
         What to do with a session that the store holds: leave it, ingest it again if the source has changed, ingest it
@@ -142,7 +142,7 @@ def ingest(
     if isinstance(root, Path):
         root = root.absolute()
     job = Job(root, source, options or SourceOptions(), min_good_units, existing, dry_run)
-    refs = list(open_source(source, job.options).iter_sessions([Path(p) for p in paths]))
+    refs = list(find_sessions(open_source(source, job.options), paths))
     steps = plan_ingest(refs, Catalog(root / "catalog").snapshot().entries, existing)
     on_start(len(steps))
     report = IngestReport()
@@ -156,28 +156,28 @@ def _outcomes(job: Job, steps: Sequence[Step], workers: Workers, on_begin: Calla
     """First of what needs no reading, then of the rest as it comes."""
     for step in steps:
         if step.action == "skip":
-            yield Skipped(str(step.ref.path), step.reason)
+            yield Skipped(step.ref.place, step.reason)
         elif step.action == "fail":
-            yield Failed(str(step.ref.path), step.reason)
+            yield Failed(step.ref.place, step.reason)
     yield from run_tasks(
         partial(carry_out, job),
         [step.ref for step in steps if step.action == "ingest"],
         workers,
-        on_begin=lambda ref: on_begin(str(ref.path)),
+        on_begin=lambda ref: on_begin(ref.place),
         on_death=_died,
     )
 
 
 def _died(ref: SessionRef, died: WorkerDied) -> Outcome:
     return Failed(
-        str(ref.path),
-        f"{ref.path}: not ingested, {died}: check this recording with the tools of its format, or copy it again",
+        ref.place,
+        f"{ref.place}: not ingested, {died}: check this recording with the tools of its format, or copy it again",
     )
 
 
 def carry_out(job: Job, ref: SessionRef) -> Outcome:
     """Ingest one recording; never raises what a user could mend."""
-    path = str(ref.path)
+    path = ref.place
     try:
         return _ingest_one(job, ref)
     except SessionExists:
@@ -193,7 +193,7 @@ def carry_out(job: Job, ref: SessionRef) -> Outcome:
 
 
 def _ingest_one(job: Job, ref: SessionRef) -> Outcome:
-    path = str(ref.path)
+    path = ref.place
     recording = open_source(job.source, job.options).load(ref)
     if recording.n_units < job.min_good_units:
         return Skipped(

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from nhcatalog.errors import UserError
 from nhdata.recording import Recording
@@ -77,11 +77,19 @@ class SessionRef:
         Its identity, or None where even that could not be read; `Source.load` then says why.
     remote : bool
         Whether `Source.load` downloads it to `path` first.
+    url : str or None
+        Address it is read from, where it is not at `path`.
     """
 
     path: Path
     session_id: str | None
     remote: bool = False
+    url: str | None = None
+
+    @property
+    def place(self) -> str:
+        """What names the recording in messages."""
+        return self.url or str(self.path)
 
 
 class Source(Protocol):
@@ -98,6 +106,33 @@ class Source(Protocol):
     def load(self, ref: SessionRef) -> Recording:
         """Read one recording, good units only. Raises SourceError if it cannot be trusted."""
         ...
+
+
+@runtime_checkable
+class UrlSource(Source, Protocol):
+    """A reader that also takes addresses."""
+
+    def iter_urls(self, urls: Sequence[str]) -> Iterator[SessionRef]:
+        """Find recordings at addresses ``http(s)://…``; a broken one is still named."""
+        ...
+
+
+def find_sessions(source: Source, places: Sequence[str | Path]) -> Iterator[SessionRef]:
+    """The recordings at paths and addresses, paths first.
+
+    Raises
+    ------
+    UserError
+        If a path holds no recording of this kind, or the source takes no addresses.
+    """
+    urls = [place for place in places if isinstance(place, str) and place.startswith(("http://", "https://"))]
+    paths = [Path(place) for place in places if place not in urls]
+    if urls and not isinstance(source, UrlSource):
+        raise UserError(f"source {source.name} reads no addresses ({urls[0]})", "download it and name the file")
+    if paths or not urls:
+        yield from source.iter_sessions(paths)
+    if isinstance(source, UrlSource):
+        yield from source.iter_urls(urls)
 
 
 def source_names() -> list[str]:

@@ -76,11 +76,20 @@ def one_line(error: Exception) -> str:
 
 
 def describe_files(paths: Iterable[Path], folder: Path) -> tuple[SourceFile, ...]:
-    """Size and SHA-256 of each file, by name relative to `folder`, sorted and without repeats."""
-    return tuple(
-        SourceFile(path.relative_to(folder).as_posix(), path.stat().st_size, sha256(path))
-        for path in sorted(set(paths))
-    )
+    """Size and SHA-256 of each file, by name relative to `folder`, sorted and without repeats.
+
+    A folder (of Zarr) counts as one file: the sizes of all in it, and a hash of their names, sizes and hashes.
+    """
+    return tuple(_describe(path, folder) for path in sorted(set(paths)))
+
+
+def _describe(path: Path, folder: Path) -> SourceFile:
+    name = path.relative_to(folder).as_posix()
+    if not path.is_dir():
+        return SourceFile(name, path.stat().st_size, sha256(path))
+    inside = describe_files((p for p in path.rglob("*") if p.is_file()), path)
+    lines = "".join(f"{file.name} {file.size} {file.sha256}\n" for file in inside)
+    return SourceFile(name, sum(file.size for file in inside), hashlib.sha256(lines.encode()).hexdigest())
 
 
 def sha256(path: Path) -> str:

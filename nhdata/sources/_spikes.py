@@ -21,13 +21,13 @@ def blocks(n: int, size: int = BLOCK) -> Iterator[slice]:
 
 
 def check_spike_times(
-    path: Path, times: NDArray[Any], *, first: int = 0, starts: NDArray[np.int64] | None = None
+    path: Path | str, times: NDArray[Any], *, first: int = 0, starts: NDArray[np.int64] | None = None
 ) -> None:
     """Raise SourceError at the first spike time that is not finite, not ≥ 0, or before the one before it.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         File to name in the message.
     times : (n,) array
         Seconds or samples.
@@ -48,7 +48,7 @@ def check_spike_times(
     _fail_at_first(path, times, first, falls, "earlier than the spike before it")
 
 
-def _fail_at_first(path: Path, times: NDArray[Any], first: int, wrong: NDArray[np.bool_], what: str) -> None:
+def _fail_at_first(path: Path | str, times: NDArray[Any], first: int, wrong: NDArray[np.bool_], what: str) -> None:
     if wrong.any():
         i = int(wrong.argmax())
         problem = f"spike {first + i} is at {times[i]}, {what}"
@@ -56,13 +56,13 @@ def _fail_at_first(path: Path, times: NDArray[Any], first: int, wrong: NDArray[n
 
 
 def select_spikes(
-    times_path: Path, times: NDArray[Any], clusters: NDArray[Any], good_ids: NDArray[np.int64]
+    times_path: Path | str, times: NDArray[Any], clusters: NDArray[Any], good_ids: NDArray[np.int64]
 ) -> tuple[NDArray[Any], NDArray[np.int32]]:
     """Check one probe's whole spike train and keep the spikes of the good clusters.
 
     Parameters
     ----------
-    times_path : Path
+    times_path : Path or str
         File of `times`, for messages.
     times : (n,) array
         Spike times, seconds or samples.

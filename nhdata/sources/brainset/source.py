@@ -109,7 +109,8 @@ class _Names:
 
 def _read_names(path: Path, file: h5py.File) -> _Names:
     """Who and when, by the attributes of ``brainset``, ``subject``, ``session`` and ``device``."""
-    from nhdata.sources.brainset.tables import is_kind, members
+    from nhdata.sources._hdf5 import members
+    from nhdata.sources.brainset.tables import is_kind
     from nhdata.sources.nwb.tables import as_text
     from nhdata.sources.nwb.units import NOT_SAID
 
@@ -158,7 +159,8 @@ def _offset_s(path: Path, file: h5py.File) -> float:
 
 def _domain_stop_s(file: h5py.File) -> float:
     """The last end of ``domain`` and ``spikes/domain``, as far as they say."""
-    from nhdata.sources.brainset.tables import is_kind, members, read_columns
+    from nhdata.sources._hdf5 import members
+    from nhdata.sources.brainset.tables import is_kind, read_columns
 
     domains = [members(group).get("domain") for group in (file, file["spikes"])]
     ends_s = [read_columns(domain)[1].get("end", np.empty(0)) for domain in domains if is_kind(domain, "Interval")]

@@ -13,28 +13,12 @@ from numpy.typing import NDArray
 from nhdata.recording import Columns, Series
 from nhdata.sources import SourceError
 from nhdata.sources._columns import add_columns, safe_name, text_column
-from nhdata.sources._files import AGAIN
+from nhdata.sources._hdf5 import check_size, members
 from nhdata.sources.nwb.tables import as_text
-
-Members = dict[str, Any]
 
 MAX_DEPTH = 4
 MAX_COLUMNS = 8
 MAX_VALUES = 50_000_000
-SMALL_BYTES = 1 << 26
-BEST_DEFLATE = 1032
-"""No deflated data are smaller than this part of what they hold (zlib, Technical Details)."""
-
-
-def members(group: h5py.Group) -> Members:
-    """Groups and datasets that lie in the file itself, by name: no links, no other file's bytes."""
-    found = {}
-    for name in group:
-        if isinstance(group.get(name, getlink=True), h5py.HardLink):
-            member = group[name]
-            if not (isinstance(member, h5py.Dataset) and (member.is_virtual or member.external)):
-                found[name] = member
-    return found
 
 
 def is_kind(member: Any, kind: str) -> bool:
@@ -51,13 +35,6 @@ def read_number(group: h5py.Group, name: str, default: float) -> float:
 def fail(member: h5py.Group | h5py.Dataset, problem: str) -> SourceError:
     """An error that names the file and the part of it."""
     return SourceError(member.file.filename, f"{member.name} {problem}", "write the file anew with torch_brain")
-
-
-def check_size(dataset: h5py.Dataset) -> None:
-    """Raise SourceError if the header claims far more values than the bytes in the file can hold."""
-    if dataset.nbytes > max(SMALL_BYTES, BEST_DEFLATE * dataset.id.get_storage_size()):
-        problem = f"{dataset.name} claims {dataset.size} values, more than the file holds"
-        raise SourceError(dataset.file.filename, problem, AGAIN)
 
 
 def read_column(dataset: h5py.Dataset) -> NDArray[Any] | None:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from nhdata.sources import SourceError
 from nhdata.sources._columns import add_columns, text_column
 from nhdata.sources._files import AGAIN
+from nhdata.sources._hdf5 import check_size, members
 from nhdata.sources._spikes import blocks, select_spikes
-from nhdata.sources.brainset.tables import check_size, fail, is_kind, members, read_columns
+from nhdata.sources.brainset.tables import fail, is_kind, read_columns
 from nhdata.sources.nwb.units import GOOD_WORDS, RATING_WORDS, REGIONS, known_names
 
 RATINGS = ("quality", "unit_quality", "ks_label", "KSLabel", "group", "type")

@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nhcatalog.errors import UserError
+from nhdata.sources._http import Http, NetworkError
 from nhdata.sources.ibl.alf_session import is_eid
-from nhdata.sources.ibl.http import Http, NetworkError
 from nhdata.sources.ibl.list import Listed, session_name
 
 FILTERS = ("project", "task_protocol", "tag", "subject", "lab")

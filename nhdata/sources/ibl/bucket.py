@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
+from nhdata.sources._http import Http, NetworkError
 from nhdata.sources.ibl.alf import probe_folders
 from nhdata.sources.ibl.alf_session import SessionName
 from nhdata.sources.ibl.download import RemoteFile
-from nhdata.sources.ibl.http import Http, NetworkError
 from nhdata.sources.ibl.list import session_name
 
 

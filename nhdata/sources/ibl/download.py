@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from nhdata.sources.ibl.http import Http, PassingTrouble
+from nhdata.sources._http import Http, PassingTrouble
 
 CHUNK_BYTES = 1 << 16
 

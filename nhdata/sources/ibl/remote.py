@@ -11,16 +11,17 @@ from typing import Any
 
 from nhcatalog.errors import UserError
 from nhdata.sources import SourceError
+from nhdata.sources._http import Http, NotFound
 from nhdata.sources.ibl.alf import dataset_name, newest_versions, probe_folders, revision_of
 from nhdata.sources.ibl.alyx import Alyx, one_settings
 from nhdata.sources.ibl.bucket import Bucket
 from nhdata.sources.ibl.download import RemoteFile, download
-from nhdata.sources.ibl.http import Http, NotFound
 from nhdata.sources.ibl.list import Listed, SessionList
 
 ALYX_URL = "https://openalyx.internationalbrainlab.org"
 S3_URL = "https://ibl-brain-wide-map-public.s3.amazonaws.com"
 RECORD = "nhdata_download.json"
+REFUSED = "check the login: a token in NH_ALYX_TOKEN, or run ONE's own set-up"
 LOGIN = "register at openalyx.internationalbrainlab.org and put the token in NH_ALYX_TOKEN, or log in once with ONE"
 
 PROBE_FILES = frozenset(
@@ -56,7 +57,7 @@ class Network:
         default_factory=lambda: (os.environ.get("NH_ALYX_URL") or one_settings().url or ALYX_URL).rstrip("/")
     )
     s3_url: str = field(default_factory=lambda: os.environ.get("NH_IBL_S3_URL", S3_URL).rstrip("/"))
-    http: Http = field(default_factory=Http)
+    http: Http = field(default_factory=lambda: Http(on_refusal=REFUSED))
 
     @property
     def alyx(self) -> Alyx:

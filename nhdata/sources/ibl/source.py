@@ -15,11 +15,11 @@ from nhdata.recording import Provenance, Recording, Spikes
 from nhdata.sources import SessionRef, SourceError, SourceOptions
 from nhdata.sources._columns import stack_columns
 from nhdata.sources._files import AGAIN, describe_files
+from nhdata.sources._http import NetworkError
 from nhdata.sources.ibl.alf import probe_collections
 from nhdata.sources.ibl.alf_session import SessionName, find_session_folders
 from nhdata.sources.ibl.alyx import one_settings
 from nhdata.sources.ibl.behaviour import read_behaviour
-from nhdata.sources.ibl.http import NetworkError
 from nhdata.sources.ibl.list import Listed, SessionList, read_list
 from nhdata.sources.ibl.probe import Probe, read_probe
 from nhdata.sources.ibl.remote import Network, check_whole, fetch_session, find_sessions, read_record

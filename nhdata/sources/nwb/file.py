@@ -1,4 +1,4 @@
-"""NWB files on disk: find them, open them, and what every one says of itself."""
+"""NWB files on disk or on a web server: find them, open them, and what every one says of itself."""
 
 from __future__ import annotations
 
@@ -6,23 +6,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nhdata.sources import SourceError
 from nhdata.sources._files import AGAIN, existing, one_line
+from nhdata.sources._http import Http
+from nhdata.sources.nwb.http_file import HttpFile
+from nhdata.sources.nwb.nodes import Group, check_links
+from nhdata.sources.nwb.zarr_tree import is_zarr, open_folder, open_url
 
-if TYPE_CHECKING:
-    import h5py
+READ = ("units", "intervals", "general")
+"""Groups of which nothing may lie in another file."""
 
 
 def find_files(paths: Sequence[Path], pattern: str) -> Iterator[Path]:
-    """Each file that is named or lies in a named folder at any depth, once.
+    """Each file that is named or lies in a named folder at any depth, once; so does each folder of NWB-Zarr.
 
     Parameters
     ----------
     paths : sequence of Path
     pattern : str
-        Names that count within folders, e.g. ``"*.nwb"``; a file that is named itself need not match.
+        Names that count within folders, e.g. ``"*.nwb"``; a file that is named itself need not match. Zarr folders
+        may end in ``.zarr`` beside.
 
     Raises
     ------
@@ -31,7 +35,11 @@ def find_files(paths: Sequence[Path], pattern: str) -> Iterator[Path]:
     """
     seen: set[Path] = set()
     for path in existing(paths):
-        found = [path] if path.is_file() else sorted(path.rglob(pattern))
+        if path.is_file() or is_zarr(path):
+            found = [path]
+        else:
+            found = sorted(p for p in path.rglob(pattern) if p.is_file() or is_zarr(p))
+            found += sorted(p for p in path.rglob(f"{pattern}.zarr") if is_zarr(p))
         if not found:
             raise SourceError(path, f"no {pattern} file in this folder", "name an NWB file or a folder of them")
         for file in found:
@@ -41,18 +49,52 @@ def find_files(paths: Sequence[Path], pattern: str) -> Iterator[Path]:
 
 
 @contextmanager
-def open_nwb(path: Path) -> Iterator[h5py.File]:
-    """The open file; whatever HDF5 stumbles over becomes a SourceError."""
+def open_nwb(path: Path) -> Iterator[Group]:
+    """The open file or Zarr folder; whatever HDF5 stumbles over becomes a SourceError."""
+    if is_zarr(path):
+        yield open_folder(path)
+        return
     import h5py
 
+    with _readable(path), h5py.File(path, "r") as file:
+        check_links(file, *READ)
+        yield file
+
+
+@contextmanager
+def open_remote(url: str, http: Http) -> Iterator[tuple[Group, dict[str, str]]]:
+    """The open file at an address, and what its server says of it; addresses that end in ``.zarr`` are NWB-Zarr.
+
+    Raises
+    ------
+    SourceError
+        If it is no NWB file.
+    NetworkError
+        If it cannot be had: no such file, no range requests, a server that stays silent or breaks off every time.
+    """
+    if url.rstrip("/").endswith(".zarr"):
+        yield open_url(url, http), {}
+        return
+    import h5py
+
+    remote = HttpFile(url, http)
     try:
-        with h5py.File(path, "r") as file:
-            yield file
+        with _readable(url), h5py.File(remote, "r") as file:
+            check_links(file, *READ)
+            yield file, {"etag": remote.etag} if remote.etag else {}
+    except SourceError as error:
+        raise remote.error or error from None
+
+
+@contextmanager
+def _readable(place: Path | str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, RuntimeError, KeyError) as error:
-        raise SourceError(path, f"not a whole NWB (HDF5) file ({one_line(error)})", AGAIN) from error
+        raise SourceError(place, f"not a whole NWB (HDF5) file ({one_line(error)})", AGAIN) from error
 
 
-def read_identifier(path: Path, file: h5py.File) -> str:
+def read_identifier(path: Path | str, file: Group) -> str:
     """The file's ``identifier``. Raises SourceError if it has none."""
     from nhdata.sources.nwb.tables import as_text
 
@@ -62,7 +104,7 @@ def read_identifier(path: Path, file: h5py.File) -> str:
     return identifier
 
 
-def read_date(file: h5py.File) -> str | None:
+def read_date(file: Group) -> str | None:
     """Day on which the session started, as ISO 8601; None where the file does not say so."""
     from nhdata.sources.nwb.tables import as_text
 

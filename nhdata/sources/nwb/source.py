@@ -1,21 +1,30 @@
-"""Neurodata Without Borders 2: files with a units table, read through h5py."""
+"""Neurodata Without Borders 2: files with a units table, as HDF5 or Zarr, on disk or on a web server."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
+from nhcatalog.errors import UserError
 from nhdata.recording import Provenance, Recording, Spikes
-from nhdata.sources import SessionRef, SourceError, SourceOptions
+from nhdata.sources import SessionRef, SourceOptions
 from nhdata.sources._files import describe_files, safe_id
-from nhdata.sources.nwb.file import find_files, open_nwb, read_date, read_identifier
+from nhdata.sources._http import Http
+from nhdata.sources.nwb.file import find_files, open_nwb, open_remote, read_date, read_identifier
+
+if TYPE_CHECKING:
+    from nhdata.sources.nwb.nodes import Group
 
 LONGEST_SILENCE_S = 600.0
 """Intervals that end later than this after the last spike of any unit are not believed to end the recording."""
 
 
 class NwbSource:
-    """NWB files, or folders that hold ``*.nwb`` at any depth; one file is one `Recording`.
+    """NWB files (HDF5 or NWB-Zarr), or folders that hold them at any depth, or addresses; one file is one `Recording`.
 
     A unit is good where the units table's text column ``quality`` says ``good``, ``sua`` or ``single unit``,
     in capitals or not. Without it ``unit_quality``, ``group`` or ``KSLabel`` counts, if it uses such words.
@@ -24,26 +33,35 @@ class NwbSource:
     Regions and probes come from the units table or, by each unit's first electrode, from the electrodes
     table. NWB gives electrode coordinates in µm. Spans of time come from ``/intervals``, signals from
     ``/processing``. The session's id is the file's ``identifier``, made safe as a folder name.
+
+    Of a file at an address only what is needed is fetched, so its provenance has no hash but the server's own name for
+    the version, where it gives one.
     """
 
     name = "nwb"
 
-    def __init__(self, options: SourceOptions) -> None:
-        pass
+    def __init__(self, options: SourceOptions, http: Http | None = None) -> None:
+        self.http = http or Http()
 
     def iter_sessions(self, paths: Sequence[Path]) -> Iterator[SessionRef]:
         for file in find_files(paths, "*.nwb"):
-            yield SessionRef(file, _session_id_or_none(file))
+            ref = SessionRef(file, None)
+            yield replace(ref, session_id=self._session_id_or_none(ref))
+
+    def iter_urls(self, urls: Sequence[str]) -> Iterator[SessionRef]:
+        """One recording at each address."""
+        for url in dict.fromkeys(urls):
+            ref = SessionRef(Path(PurePosixPath(urlsplit(url).path).name or "nwb"), None, url=url)
+            yield replace(ref, session_id=self._session_id_or_none(ref))
 
     def load(self, ref: SessionRef) -> Recording:
         from nhdata.sources.nwb.series import read_series
         from nhdata.sources.nwb.tables import as_text, read_intervals
         from nhdata.sources.nwb.units import read_units
 
-        path = ref.path
-        with open_nwb(path) as file:
-            identifier = read_identifier(path, file)
-            good = read_units(path, file)
+        with self._open(ref, self.http) as (file, origin):
+            identifier = read_identifier(ref.place, file)
+            good = read_units(ref.place, file)
             intervals = read_intervals(file)
             ends_s = [float(table["stop_s"].max()) for table in intervals.values() if len(table["stop_s"])]
             ends_s = [end_s for end_s in ends_s if end_s <= good.last_s + LONGEST_SILENCE_S]
@@ -54,8 +72,8 @@ class NwbSource:
                 units=good.units,
                 stop_s=max([good.last_s, *ends_s]),
                 provenance=Provenance(
-                    files=describe_files([path], path.parent),
-                    original_ids={"identifier": identifier},
+                    files=() if ref.url else describe_files([ref.path], ref.path.parent),
+                    original_ids={"identifier": identifier, **origin},
                     rule=good.rule,
                     dropped=dict(good.dropped),
                 ),
@@ -66,10 +84,19 @@ class NwbSource:
                 date=read_date(file),
             )
 
+    @contextmanager
+    def _open(self, ref: SessionRef, http: Http) -> Iterator[tuple[Group, dict[str, str]]]:
+        """The open file, and of one at an address where it came from."""
+        if ref.url is None:
+            with open_nwb(ref.path) as file:
+                yield file, {}
+        else:
+            with open_remote(ref.url, http) as (file, said):
+                yield file, {"url": ref.url, **said}
 
-def _session_id_or_none(path: Path) -> str | None:
-    try:
-        with open_nwb(path) as file:
-            return safe_id(read_identifier(path, file))
-    except SourceError:
-        return None
+    def _session_id_or_none(self, ref: SessionRef) -> str | None:
+        try:
+            with self._open(ref, replace(self.http, attempts=1)) as (file, _):
+                return safe_id(read_identifier(ref.place, file))
+        except UserError:
+            return None

@@ -6,25 +6,27 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from nhdata.recording import Columns
 from nhdata.sources import SourceError
 from nhdata.sources._columns import add_columns, safe_name, text_column
+from nhdata.sources.nwb.nodes import Dataset, Group, is_elsewhere, is_text, members, read_all
 
 
 def as_text(value: Any) -> str | None:
     """Text of a scalar or attribute that may be bytes, text or absent."""
-    if isinstance(value, h5py.Dataset):
+    if isinstance(value, Dataset):
+        if value.ndim or is_elsewhere(value):
+            return None
         value = value[()]
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
     return value if isinstance(value, str) and value else None
 
 
-def read_column(table: h5py.Group, name: str, n_rows: int) -> NDArray[Any] | None:
+def read_column(table: Group, name: str, n_rows: int) -> NDArray[Any] | None:
     """One column with one number, boolean or text a row; None where there is none or it is not like that.
 
     Ragged columns (with ``<name>_index``), those of more dimensions, references and rows of other tables
@@ -36,31 +38,31 @@ def read_column(table: h5py.Group, name: str, n_rows: int) -> NDArray[Any] | Non
         Text as objects.
     """
     column = table.get(name)
-    if not isinstance(column, h5py.Dataset) or f"{name}_index" in table or column.shape != (n_rows,):
+    if not isinstance(column, Dataset) or f"{name}_index" in table or column.shape != (n_rows,):
         return None
     if as_text(column.attrs.get("neurodata_type")) == "DynamicTableRegion":
         return None
-    if h5py.check_string_dtype(column.dtype):
-        return text_column(column.asstr(errors="replace")[:])
-    return column[:] if column.dtype.kind in "biuf" else None
+    if is_text(column):
+        return text_column(read_all(column))
+    return read_all(column) if column.dtype.kind in "biuf" else None
 
 
-def read_columns(table: h5py.Group, n_rows: int) -> Iterator[tuple[str, NDArray[Any]]]:
+def read_columns(table: Group, n_rows: int) -> Iterator[tuple[str, NDArray[Any]]]:
     """Name and values of the columns that `read_column` reads, in the table's order, but ``id``."""
     order = [as_text(name) for name in table.attrs.get("colnames", ())]
     for name in dict.fromkeys([*order, *table]):
         if name is None or name == "id" or (name.endswith("_index") and name.removesuffix("_index") in table):
             continue
-        if (values := read_column(table, name, n_rows)) is not None:
-            yield name, values
+        if (column := read_column(table, name, n_rows)) is not None:
+            yield name, column
 
 
-def ragged_bounds(table: h5py.Group, name: str) -> NDArray[np.int64]:
+def ragged_bounds(table: Group, name: str) -> NDArray[np.int64]:
     """Where each row of a ragged column starts and, at the end, where the last one stops.
 
     Parameters
     ----------
-    table : h5py.Group
+    table : Group
     name : str
         A one-dimensional column with ``<name>_index``; without it each row has one element.
 
@@ -76,7 +78,11 @@ def ragged_bounds(table: h5py.Group, name: str) -> NDArray[np.int64]:
     length = len(table[name])
     if f"{name}_index" not in table:
         return np.arange(length + 1)
-    stops = table[f"{name}_index"][:].astype(np.int64)
+    index = table[f"{name}_index"]
+    if index.ndim != 1 or index.dtype.kind not in "iu":
+        problem = f"{table.name}/{name}_index is no list of whole numbers"
+        raise SourceError(table.file.filename, problem, "download the file again or write it anew")
+    stops = read_all(index).astype(np.int64)
     bounds = np.concatenate([np.zeros(1, np.int64), stops])
     if (np.diff(bounds) < 0).any() or bounds[-1] > length:
         problem = f"{table.name}/{name}_index decreases or passes the end of {name} ({length})"
@@ -84,7 +90,7 @@ def ragged_bounds(table: h5py.Group, name: str) -> NDArray[np.int64]:
     return bounds
 
 
-def joined_text(table: h5py.Group, name: str, n_rows: int) -> NDArray[Any] | None:
+def joined_text(table: Group, name: str, n_rows: int) -> NDArray[Any] | None:
     """A ragged column of words as one text a row, joined by spaces; None where it is not like that.
 
     Returns
@@ -97,31 +103,31 @@ def joined_text(table: h5py.Group, name: str, n_rows: int) -> NDArray[Any] | Non
         As `ragged_bounds`.
     """
     column = table.get(name)
-    if not isinstance(column, h5py.Dataset) or column.ndim != 1 or not h5py.check_string_dtype(column.dtype):
+    if not isinstance(column, Dataset) or column.ndim != 1 or not is_text(column):
         return None
     bounds = ragged_bounds(table, name)
-    words = column.asstr(errors="replace")[:]
+    words = read_all(column)
     texts = text_column(" ".join(words[start:stop]) for start, stop in pairwise(bounds))
     return texts if len(texts) == n_rows else None
 
 
-def read_intervals(file: h5py.File) -> dict[str, Columns]:
+def read_intervals(file: Group) -> dict[str, Columns]:
     """Tables of time spans under ``/intervals``, by name. Raises as `read_interval_table`."""
-    tables = file.get("intervals", {}).items()
-    return {safe_name(name): read_interval_table(table) for name, table in tables if is_interval_table(table)}
+    tables = members(file["intervals"]) if isinstance(file.get("intervals"), Group) else {}
+    return {safe_name(name): read_interval_table(table) for name, table in tables.items() if is_interval_table(table)}
 
 
 def is_interval_table(table: Any) -> bool:
     """Whether something in a file is a table of time spans."""
-    return isinstance(table, h5py.Group) and {"start_time", "stop_time"} <= table.keys()
+    return isinstance(table, Group) and {"start_time", "stop_time"} <= {*table.keys()}
 
 
-def read_interval_table(table: h5py.Group, more: Columns | None = None) -> dict[str, NDArray[Any]]:
+def read_interval_table(table: Group, more: Columns | None = None) -> dict[str, NDArray[Any]]:
     """One table of time spans; rows whose start or stop is not finite are left out.
 
     Parameters
     ----------
-    table : h5py.Group
+    table : Group
     more : mapping of str to (n_rows,) array
         Further columns, made from some that are not plain.
 
@@ -130,7 +136,8 @@ def read_interval_table(table: h5py.Group, more: Columns | None = None) -> dict[
     SourceError
         If its start and stop times differ in number, or are no numbers.
     """
-    n_rows = len(table["start_time"])
+    start = table["start_time"]
+    n_rows = len(start) if isinstance(start, Dataset) and start.ndim else 0
     start_s, stop_s = (read_column(table, column, n_rows) for column in ("start_time", "stop_time"))
     if start_s is None or stop_s is None or start_s.dtype.kind == "O" or stop_s.dtype.kind == "O":
         problem = f"{table.name} has no numbers for start_time and stop_time, as many of each"
@@ -141,5 +148,5 @@ def read_interval_table(table: h5py.Group, more: Columns | None = None) -> dict[
         "stop_s": stop_s[keep].astype(np.float64),
     }
     own = [pair for pair in read_columns(table, n_rows) if pair[0] not in ("start_time", "stop_time")]
-    add_columns(columns, ((name, values[keep]) for name, values in [*own, *(more or {}).items()]), {})
+    add_columns(columns, ((name, column[keep]) for name, column in [*own, *(more or {}).items()]), {})
     return columns

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from nhdata.sources import SourceError
 from nhdata.sources._columns import UNKNOWN, add_columns, text_column
 from nhdata.sources._spikes import blocks, check_spike_times
+from nhdata.sources.nwb.nodes import Dataset, Group, check, read_all
 from nhdata.sources.nwb.tables import ragged_bounds, read_column, read_columns
 
 RATINGS = ("quality", "unit_quality", "group", "KSLabel")
@@ -45,7 +46,7 @@ class GoodUnits:
     dropped: Counter[str]
 
 
-def read_units(path: Path, file: h5py.File) -> GoodUnits:
+def read_units(path: Path | str, file: Group) -> GoodUnits:
     """Read the good units.
 
     Raises
@@ -75,12 +76,12 @@ def read_units(path: Path, file: h5py.File) -> GoodUnits:
     )
 
 
-def spike_trains(path: Path, file: h5py.File) -> tuple[h5py.Group, NDArray[np.int64]]:
+def spike_trains(path: Path | str, file: Group) -> tuple[Group, NDArray[np.int64]]:
     """The units table and the bounds of each unit's spikes in its column ``spike_times``.
 
     Returns
     -------
-    table : h5py.Group
+    table : Group
     bounds : (n_units + 1,) int64
 
     Raises
@@ -89,11 +90,11 @@ def spike_trains(path: Path, file: h5py.File) -> tuple[h5py.Group, NDArray[np.in
         If there are no units or no spikes.
     """
     table = file.get("units")
-    if not isinstance(table, h5py.Group) or not isinstance(table.get("spike_times"), h5py.Dataset):
-        missing = "units/spike_times" if isinstance(table, h5py.Group) else "units"
+    if not isinstance(table, Group) or not isinstance(table.get("spike_times"), Dataset):
+        missing = "units/spike_times" if isinstance(table, Group) else "units"
         raise SourceError(path, f"has no {missing}", "name a file with sorted units, or add them to this one")
     is_train = table["spike_times"].ndim == 1 and table["spike_times"].dtype.kind in "fiu"
-    if not is_train or not isinstance(table.get("spike_times_index"), h5py.Dataset):
+    if not is_train or not isinstance(table.get("spike_times_index"), Dataset):
         problem = "units/spike_times is not one list of numbers with a spike_times_index"
         raise SourceError(path, problem, "download the file again or write it anew")
     bounds = ragged_bounds(table, "spike_times")
@@ -102,7 +103,7 @@ def spike_trains(path: Path, file: h5py.File) -> tuple[h5py.Group, NDArray[np.in
     return table, bounds
 
 
-def _rate(table: h5py.Group, n_units: int) -> tuple[str | None, NDArray[Any], NDArray[np.bool_]]:
+def _rate(table: Group, n_units: int) -> tuple[str | None, NDArray[Any], NDArray[np.bool_]]:
     """The column that rates the units, if any does, each unit's rating in its words, and which are good."""
     for name in RATINGS:
         rating = _text(table, name, n_units)
@@ -114,15 +115,15 @@ def _rate(table: h5py.Group, n_units: int) -> tuple[str | None, NDArray[Any], ND
 
 
 def read_spikes(
-    path: Path, spike_times: h5py.Dataset, bounds: NDArray[np.int64], good: NDArray[np.bool_]
+    path: Path | str, spike_times: Dataset, bounds: NDArray[np.int64], good: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.int32], float]:
     """Check all spikes and keep those of good units, in a few long reads whatever the number of units.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         File to name in messages.
-    spike_times : (n,) h5py.Dataset
+    spike_times : (n,) h5py or Zarr dataset
         Spike times of all units in s, one unit's after the other's.
     bounds : (n_units + 1,) int64
         Where each unit's spikes start and the last one's stop.
@@ -141,6 +142,7 @@ def read_spikes(
     SourceError
         If a spike time is wrong.
     """
+    check(spike_times)
     n_spikes = np.diff(bounds)
     time_s = np.empty(int(n_spikes[good].sum()))
     row = np.repeat(np.arange(int(good.sum()), dtype=np.int32), n_spikes[good])
@@ -157,12 +159,12 @@ def read_spikes(
     return time_s, row, last_s
 
 
-def _places(file: h5py.File, table: h5py.Group, n_units: int) -> dict[str, NDArray[Any]]:
+def _places(file: Group, table: Group, n_units: int) -> dict[str, NDArray[Any]]:
     """Probe, region and coordinates of each unit, by its own columns or by its first electrode."""
     electrodes = file.get(ELECTRODES)
     peak = np.full(n_units, -1)
-    if isinstance(electrodes, h5py.Group) and isinstance(table.get("electrodes"), h5py.Dataset):
-        n_electrodes = len(electrodes["id"])
+    if isinstance(electrodes, Group) and isinstance(table.get("electrodes"), Dataset):
+        n_electrodes = len(electrodes["id"]) if isinstance(electrodes.get("id"), Dataset) else 0
         peak = _first_electrode(table, n_units, n_electrodes)
 
     def of_electrode(name: str) -> NDArray[Any] | None:
@@ -184,24 +186,25 @@ def _places(file: h5py.File, table: h5py.Group, n_units: int) -> dict[str, NDArr
     return columns
 
 
-def _first_electrode(table: h5py.Group, n_units: int, n_electrodes: int) -> NDArray[np.int64]:
+def _first_electrode(table: Group, n_units: int, n_electrodes: int) -> NDArray[np.int64]:
     """Row of each unit's first electrode; -1 where it has none."""
     bounds = ragged_bounds(table, "electrodes")
-    rows = table["electrodes"][:].astype(np.int64)
-    if len(bounds) != n_units + 1 or not len(rows):
+    column = table["electrodes"]
+    rows = read_all(column).astype(np.int64) if column.dtype.kind in "iu" else np.empty(0, np.int64)
+    if len(bounds) != n_units + 1 or rows.ndim != 1 or not len(rows):
         return np.full(n_units, -1)
     first = rows[np.minimum(bounds[:-1], len(rows) - 1)]
     return np.where((np.diff(bounds) > 0) & (first >= 0) & (first < n_electrodes), first, -1)
 
 
-def _group_names(table: h5py.Group, n_units: int) -> NDArray[Any] | None:
+def _group_names(table: Group, n_units: int) -> NDArray[Any] | None:
     """Name of each unit's electrode group, or None where the table has no references to groups."""
     groups = table.get("electrode_group")
     if not isinstance(groups, h5py.Dataset) or groups.shape != (n_units,):
         return None
     if h5py.check_ref_dtype(groups.dtype) is not h5py.Reference:
         return None
-    return text_column(_name_of(table.file, reference) for reference in groups[:])
+    return text_column(_name_of(table.file, reference) for reference in read_all(groups))
 
 
 def _name_of(file: h5py.File, reference: h5py.Reference) -> str:
@@ -211,7 +214,7 @@ def _name_of(file: h5py.File, reference: h5py.Reference) -> str:
         return UNKNOWN
 
 
-def _text(table: h5py.Group, name: str, n_units: int) -> NDArray[Any] | None:
+def _text(table: Group, name: str, n_units: int) -> NDArray[Any] | None:
     values = read_column(table, name, n_units)
     return values if values is not None and values.dtype == object else None
 

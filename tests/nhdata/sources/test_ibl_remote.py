@@ -20,11 +20,11 @@ from nhcatalog.errors import UserError
 from nhcli.data import cli
 from nhdata.recording import Recording
 from nhdata.sources import SessionRef, SourceError, SourceOptions
+from nhdata.sources import _http as ibl_http
+from nhdata.sources._http import Http, NetworkError, PassingTrouble
 from nhdata.sources.ibl import download as ibl_download
-from nhdata.sources.ibl import http as ibl_http
 from nhdata.sources.ibl.alyx import OneSettings
 from nhdata.sources.ibl.download import RemoteFile
-from nhdata.sources.ibl.http import Http, NetworkError, PassingTrouble
 from nhdata.sources.ibl.remote import RECORD, Network
 from nhdata.sources.ibl.source import IblSource
 

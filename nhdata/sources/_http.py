@@ -62,11 +62,14 @@ class Http:
         How often a request is made in all.
     backoff_s : float
         Wait before the second attempt; it doubles each time, to `MAX_WAIT_S` at most.
+    on_refusal : str
+        What to do where a server answers that this user may not.
     """
 
     timeout_s: float = 30.0
     attempts: int = 5
     backoff_s: float = 1.0
+    on_refusal: str = "check that it is public, or download it yourself and name the file"
     _session: requests.Session = field(default_factory=requests.Session, repr=False, compare=False)
 
     def read(self, url: str, *, params: Mapping[str, str] | None = None, token: str | None = None) -> bytes:
@@ -117,7 +120,7 @@ class Http:
             after = response.headers.get("Retry-After", "")
             raise PassingTrouble(said, float(after) if after.isdecimal() else 0.0)
         if response.status_code in (401, 403):
-            raise NetworkError(url, said, "check the login: a token in NH_ALYX_TOKEN, or run ONE's own set-up")
+            raise NetworkError(url, said, self.on_refusal)
         kind = NotFound if response.status_code == 404 else NetworkError
         raise kind(url, said, "check the id or address, and that it is public")
 
