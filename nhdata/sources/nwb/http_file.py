@@ -6,6 +6,7 @@ import io
 from collections import OrderedDict
 from typing import Any
 
+from nhcatalog.errors import UserError
 from nhdata.sources._http import Http, NetworkError, PassingTrouble
 
 BLOCK = 1 << 20
@@ -23,6 +24,8 @@ class HttpFile(io.RawIOBase):
     ----------
     size : int
         Bytes.
+    error : UserError or None
+        What went wrong on a read: HDF5 says only that one did.
     etag : str
         The server's own name for this version of the file; '' if it gives none.
 
@@ -35,7 +38,7 @@ class HttpFile(io.RawIOBase):
     def __init__(self, url: str, http: Http | None = None) -> None:
         self.url = url
         self.http = http or Http()
-        self.error: NetworkError | None = None
+        self.error: UserError | None = None
         self.etag = ""
         self.size = -1
         self._place = 0
@@ -71,7 +74,7 @@ class HttpFile(io.RawIOBase):
                 view[self._place - start : self._place - start + len(piece)] = piece
                 self._place += len(piece)
         except NetworkError as error:
-            self.error = error  # HDF5 says only that a read failed
+            self.error = UserError(error.problem, error.remedy)  # without its frames, which hold HDF5 open
             raise
         return max(stop - start, 0)
 

@@ -25,7 +25,7 @@ from nhdata.sources._http import Http, NetworkError, PassingTrouble
 from nhdata.sources.ibl import download as ibl_download
 from nhdata.sources.ibl.alyx import OneSettings
 from nhdata.sources.ibl.download import RemoteFile
-from nhdata.sources.ibl.remote import RECORD, Network
+from nhdata.sources.ibl.remote import RECORD, REFUSED, Network
 from nhdata.sources.ibl.source import IblSource
 
 EID, OTHER = "6713a4a7-faed-4df2-acab-ee4e63326f8d", "56956777-dca5-468c-87cb-78150432cc57"
@@ -203,7 +203,7 @@ def register(server: StandIn, eid: str, **changes: object) -> dict:
 
 
 def network(server: StandIn, **changes: object) -> Network:
-    http = Http(timeout_s=TIMEOUT_S, attempts=3, backoff_s=0.01)
+    http = Http(timeout_s=TIMEOUT_S, attempts=3, backoff_s=0.01, on_refusal=REFUSED)
     return Network(**{"alyx_url": f"{server.url}/alyx", "s3_url": f"{server.url}/s3", "http": http} | changes)
 
 

@@ -5,6 +5,8 @@ import signal
 import time
 from pathlib import Path
 
+from nhdata.sources import SourceError
+
 
 def where(number):
     return number * number, os.getpid()
@@ -29,3 +31,7 @@ def linger(path):
 
 def unpicklable(number):
     return lambda: number
+
+
+def refuse(number):
+    raise SourceError("a.nwb", f"no {number}", "try again")

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from nhcatalog.errors import UserError
 from nhdata.workers import WorkerDied, Workers, run_tasks
 
-from .tasks import crash_at_two, unpicklable, where
+from .tasks import crash_at_two, refuse, unpicklable, where
 
 
 @pytest.mark.parametrize("workers", [Workers(jobs=2), Workers(isolated=True)])
@@ -45,6 +46,11 @@ def test_a_result_that_cannot_travel_is_an_error():
         list(run_tasks(unpicklable, [1, 2], Workers(jobs=2)))
 
 
+def test_an_error_for_the_user_keeps_its_words():
+    with pytest.raises(UserError, match=r"^a\.nwb: no \d: try again$"):
+        list(run_tasks(refuse, [1, 2], Workers(jobs=2)))
+
+
 def eventually(found):
     for _ in range(600):
         if found():
@@ -56,6 +62,7 @@ def eventually(found):
 CTRL_C = """
 import sys
 from tests.nhdata.workers.tasks import linger
+from nhcatalog.errors import UserError
 from nhdata.workers import Workers, run_tasks
 
 if __name__ == "__main__":
