@@ -47,6 +47,18 @@ at = click.option("--at", type=int, metavar="N", help="The store as it was at th
 
 out = click.option("--out", metavar="FILE", help="Write to a file instead of stdout.")
 
+session_ids = click.option(
+    "--session", "session_ids", multiple=True, metavar="ID", help="A session; may be repeated. All by default."
+)
+
+select = click.option(
+    "--select", "--units", "select", metavar="QUERY", help="Only units that a SELECT of unit_id, or a named one, gives."
+)
+
+jobs = click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Sessions at once.")
+
+scheduler = click.option("--scheduler", metavar="TCP://…", help="Have the workers of a running dask scheduler do it.")
+
 split = click.option(
     "--split",
     type=click.Choice(["test", "valid", "train"]),

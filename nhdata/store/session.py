@@ -270,6 +270,23 @@ class Session:
             attrs=attrs,
         )
 
+    def n_bins(self, bin_s: float) -> int:
+        """Whole bins of the session, counted from its start.
+
+        Raises
+        ------
+        UserError
+            If `bin_s` is not a width, or longer than the session.
+        """
+        numerator, denominator = bin_ticks(bin_s, self.tick_hz)
+        n_bins = int((self.duration_s * self.tick_hz + 1e-3) * denominator // numerator)
+        if n_bins == 0:
+            raise UserError(
+                f"bin_s={bin_s} is longer than session {self.session_id} ({self.duration_s:.3f} s)",
+                "use a shorter bin",
+            )
+        return n_bins
+
     def counts(self, bin_s: float) -> xr.DataArray:
         """Spike counts of every unit in bins of `bin_s`, lazily: nothing is read before it is computed.
 
@@ -287,20 +304,14 @@ class Session:
         import dask.array as da
         import xarray as xr
 
-        numerator, denominator = bin_ticks(bin_s, self.tick_hz)
-        n_bins = int((self.duration_s * self.tick_hz + 1e-3) * denominator // numerator)
-        if n_bins == 0:
-            raise UserError(
-                f"bin_s={bin_s} is longer than session {self.session_id} ({self.duration_s:.3f} s)",
-                "use a shorter bin",
-            )
+        n_bins = self.n_bins(bin_s)
         per_chunk = max(1, round(COUNTS_CHUNK_S / bin_s))
         chunks = tuple(min(per_chunk, n_bins - k) for k in range(0, n_bins, per_chunk))
         values = da.map_blocks(  # type: ignore[no-untyped-call]
             _count_chunk,
             session=self,
             bin_s=bin_s,
-            width=(numerator, denominator),
+            width=bin_ticks(bin_s, self.tick_hz),
             chunks=(chunks, (self.n_units,)),
             dtype=np.uint16,
             meta=np.empty((0, 0), np.uint16),

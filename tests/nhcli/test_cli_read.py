@@ -121,7 +121,7 @@ def test_info_of_a_store_and_a_session(nhdata_run, small_store) -> None:
 def test_features_stored_and_of_a_window(nhdata_run, small_store) -> None:
     stored = json.loads(nhdata_run("features", "--store", small_store, "--json").stdout)["rows"]
     assert len(stored) == 24
-    assert len(stored[0]) == 34
+    assert len(stored[0]) == 39  # two ids, the window and its intervals, the version, 33 features
     window = ("--window", 0, 60, "--store", small_store, "--json")
     assert json.loads(nhdata_run("features", *window).stdout)["rows"] == stored
     assert nhdata_run("features", "--window", 50, 70, "--store", small_store).exit_code == 1

@@ -17,6 +17,7 @@ from nhcli.base import LazyGroup
         "select",
         "catalog",
         "features",
+        "counts",
         "validate",
         "export",
         "report",
