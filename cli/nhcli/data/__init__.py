@@ -22,6 +22,8 @@ from nhcli.base import LazyGroup
         "export",
         "report",
         "serve",
+        "doctor",
+        "completions",
     ),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
