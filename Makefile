@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := demo
 
-.PHONY: install demo test lint types imports check bench clean
+.PHONY: install demo test lint types imports check bench docs package clean
 
 install: $(VENV)/.installed
 
@@ -50,8 +50,15 @@ imports: install
 
 check: lint types imports test
 
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "docs      site/index.html"
+
+package: install
+	$(BIN)/python -m build --no-isolation
+
 bench: install
 	cd benchmarks && ../$(BIN)/asv machine --yes && ../$(BIN)/asv run --quick --python=same --show-stderr
 
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(DEMO) site dist
