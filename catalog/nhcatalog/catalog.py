@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +19,7 @@ from nhcatalog.files import open_files
 from nhcatalog.fragment import Fragment, write_fragment
 from nhcatalog.log import Commit, check_inside
 from nhcatalog.place import AnyPlace
+from nhcatalog.rebuild import Session, rebuild
 from nhcatalog.schema import conform
 from nhcatalog.selections import Selections
 from nhcatalog.snapshot import Snapshot
@@ -203,6 +204,10 @@ class Catalog:
             None if there was nothing to do, or another process did it.
         """
         return compact(self._files, self._reader.state(), full=full)
+
+    def rebuild(self, sessions: Iterable[Session]) -> Checkpoint:
+        """Put these sessions in the place of whatever the catalog says; see `nhcatalog.rebuild.rebuild`."""
+        return rebuild(self._files, sessions)
 
     def vacuum(self, grace_s: float = GRACE_S, *, dry_run: bool = False) -> list[str]:
         """Delete files that a checkpoint has taken the place of; see `nhcatalog.vacuum.vacuum`."""

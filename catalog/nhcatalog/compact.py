@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nhcatalog.checkpoint import Checkpoint, TableFiles, file_name, n_to_fold
 from nhcatalog.files import Files
-from nhcatalog.fragment import Fragment, new_name, write_fragment
+from nhcatalog.fragment import Fragment, copy_fragment, sorting_connection, write_fragment
 from nhcatalog.log import CatalogError
 from nhcatalog.schema import TABLES, arrow_schema, conform
 from nhcatalog.state import HISTORY_SCHEMA, State, read_history
@@ -22,11 +19,8 @@ from nhcatalog.state import HISTORY_SCHEMA, State, read_history
 FULL_ROWS = 500_000
 """Rows of a full file: it is never written anew to make it larger, and bounds the memory that a compaction needs."""
 
-ROW_GROUP_ROWS = 122_880
 MAX_DEAD = 1000
 """Ended commits that may stay among a table's current rows before its files are written anew without them."""
-
-MEMORY_LIMIT = "1GB"
 
 
 def compact(files: Files, state: State, *, full: bool = False) -> Checkpoint | None:
@@ -120,17 +114,13 @@ class _Folding:
     def __init__(self, files: Files, state: State, table: str) -> None:
         self._files, self._state, self._table = files, state, table
         self._old = state.checkpoint.tables.get(table, TableFiles())
-        self._folder = tempfile.TemporaryDirectory(prefix="nhcatalog-compact-")
-        self._connection = duckdb.connect(
-            config={"memory_limit": MEMORY_LIMIT, "temp_directory": f"{self._folder.name}/spill"}
-        )
+        self._connection = sorting_connection()
 
     def __enter__(self) -> _Folding:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._connection.close()
-        self._folder.cleanup()
 
     def run(self, full: bool) -> tuple[TableFiles, list[Fragment]]:
         """The table's files in the next checkpoint, and those of them that are new."""
@@ -187,26 +177,13 @@ class _Folding:
 
     def _write(self, rows_of: dict[int, int]) -> Iterator[Fragment]:
         """The rows of these commits, in files of at most about `FULL_ROWS`, each sorted by session."""
-        order = ", ".join(("session_id", *TABLES[self._table].order))
-        chunks = _chunks(rows_of)
-        self._connection.execute("CREATE OR REPLACE TABLE wanted (_commit BIGINT)")
-        for number, chunk in enumerate(chunks):
+        for chunk in _chunks(rows_of):
             commits = [commit for commit in rows_of if chunk.first <= commit <= chunk.last]
             self._connection.register("given", pa.table({"_commit": pa.array(commits, pa.int64())}))
             self._connection.execute("CREATE OR REPLACE TABLE wanted AS FROM given")
             self._connection.unregister("given")
-            path = os.path.join(self._folder.name, f"{number}.parquet")
-            self._connection.execute(
-                f"COPY (FROM input WHERE _commit IN (SELECT _commit FROM wanted) ORDER BY {order}) "
-                f"TO '{path}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP_ROWS})"
-            )
-            with open(path, "rb") as file:
-                content = file.read()
-            os.unlink(path)
-            n_rows = pq.ParquetFile(pa.BufferReader(content)).metadata.num_rows
-            fragment = Fragment(new_name("tables", self._table), len(content), n_rows)
-            self._files.write(fragment.path, content)
-            yield fragment
+            query = "FROM input WHERE _commit IN (SELECT _commit FROM wanted)"
+            yield copy_fragment(self._connection, self._files, self._table, query)
 
 
 def _n_rows(files: Sequence[Fragment]) -> int:

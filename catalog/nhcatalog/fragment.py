@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nhcatalog.files import Files
+from nhcatalog.schema import TABLES
+
+ROW_GROUP_ROWS = 122_880
+"""Few enough that the smallest and largest session id of a row group tell whether to read it."""
+
+SORT_MEMORY = "1GB"
 
 _NAME = re.compile(r"(fragments|tables)/\w[\w.-]*\.parquet", re.ASCII)
 
@@ -45,6 +54,33 @@ class Fragment:
 def new_name(folder: str, table: str) -> str:
     """A name that nobody else uses."""
     return f"{folder}/{uuid.uuid4().hex}-{table}.parquet"
+
+
+def sorting_connection() -> duckdb.DuckDBPyConnection:
+    """A DuckDB to give to `copy_fragment`: it spills where a sort takes much memory."""
+    spill_folder = os.path.join(tempfile.gettempdir(), f"nhcatalog-{uuid.uuid4().hex}")  # DuckDB makes and removes it
+    return duckdb.connect(config={"memory_limit": SORT_MEMORY, "temp_directory": spill_folder})
+
+
+def copy_fragment(connection: duckdb.DuckDBPyConnection, files: Files, table: str, query: str) -> Fragment:
+    """Write the rows of a query over a table as a Parquet file that is quick to search, sorted by session.
+
+    DuckDB writes it, because it adds Bloom filters, by which a reader passes over row groups without a session.
+    Snappy decodes in half the time of zstd and takes a quarter more room.
+    """
+    order = ", ".join(("session_id", *TABLES[table].order))
+    with tempfile.TemporaryDirectory(prefix="nhcatalog-") as folder:
+        path = os.path.join(folder, "rows.parquet")
+        quoted = path.replace("'", "''")
+        (n_rows,) = connection.execute(
+            f"COPY (FROM ({query}) ORDER BY {order}) TO '{quoted}' "
+            f"(FORMAT parquet, COMPRESSION snappy, PARQUET_VERSION v2, ROW_GROUP_SIZE {ROW_GROUP_ROWS})"
+        ).fetchall()[0]
+        with open(path, "rb") as file:
+            content = file.read()
+    fragment = Fragment(new_name("tables", table), len(content), int(n_rows))
+    files.write(fragment.path, content)
+    return fragment
 
 
 def write_fragment(files: Files, folder: str, table: str, rows: pa.Table) -> Fragment:

@@ -7,6 +7,7 @@ the registry: every view casts to the registry's types, and a column that an old
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import tempfile
@@ -200,7 +201,14 @@ def _leave_to_parent() -> None:
     _engines, _lock = OrderedDict(), threading.Lock()
 
 
+def _close() -> None:
+    """At exit: DuckDB reports connections that outlive it on stderr."""
+    with _lock:
+        _engines.clear()
+
+
 os.register_at_fork(after_in_child=_leave_to_parent)
+atexit.register(_close)
 
 
 def _create_views(connection: duckdb.DuckDBPyConnection, state: State) -> list[str]:

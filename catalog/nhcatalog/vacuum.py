@@ -14,13 +14,16 @@ GRACE_S = 3600.0
 
 
 def needed_checkpoints(found: Sequence[Checkpoint], now: datetime, grace_s: float) -> list[Checkpoint]:
-    """The newest, and those whose successor is younger than the grace: a reader may have them open. No I/O."""
+    """The newest, and those whose successor is younger than the grace: a reader may have them open. No I/O.
+
+    None from before a rebuild, which forgot them.
+    """
     oldest = now - timedelta(seconds=grace_s)
     line = list(found) if found and found[0].number > 1 else [Checkpoint(), *found]
     return [
         one
         for one, after in zip(line, [*line[1:], None], strict=True)
-        if after is None or datetime.fromisoformat(after.created_at) > oldest
+        if (after is None or datetime.fromisoformat(after.created_at) > oldest) and one.position >= line[-1].first
     ]
 
 
@@ -90,7 +93,8 @@ def _sweepable(files: Files, grace_s: float) -> list[str]:
     """Names of files that may go, in the order in which to delete them."""
     now = datetime.now(UTC)
     there = files.walk()  # before the log, which may name more meanwhile
-    found = [read_checkpoint(files, number) for number in numbers(files)]
+    known = numbers(files)
+    found = [one for number in known if (one := _readable(files, number, known[-1])) is not None]
     needed = needed_checkpoints(found, now, grace_s)
     for file in needed[-1].fragments():
         if file.path not in there or there[file.path].n_bytes != file.n_bytes:
@@ -101,5 +105,15 @@ def _sweepable(files: Files, grace_s: float) -> list[str]:
     return [
         *plan_vacuum(needed, after, there, now, grace_s),
         *(file_name(at) for at in log.positions() if at <= covered),
-        *(checkpoints.file_name(one.number) for one in found if one.number < needed[0].number),
+        *(checkpoints.file_name(number) for number in known if number < needed[0].number),
     ]
+
+
+def _readable(files: Files, number: int, newest: int) -> Checkpoint | None:
+    """The checkpoint; None for one that is damaged but has a successor."""
+    try:
+        return read_checkpoint(files, number)
+    except CatalogError:
+        if number == newest:
+            raise
+        return None

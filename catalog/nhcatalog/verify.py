@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nhcatalog.checkpoint import numbers, read_checkpoint
 from nhcatalog.files import Files
 from nhcatalog.fragment import Fragment
 from nhcatalog.log import CatalogError, Commit, Log
@@ -44,11 +43,6 @@ def _log(files: Files, state: State) -> Iterator[str]:
             said = (commit.kind, commit.session_id, commit.committed_at)
             if commit.kind != "rebuild" and known.get(position) != said:
                 yield f"log position {position} says {said}, checkpoint {state.checkpoint.number} {known.get(position)}"
-    for number in numbers(files):
-        try:
-            read_checkpoint(files, number)
-        except (FileNotFoundError, CatalogError) as error:
-            yield str(error)
 
 
 def _checkpoint(state: State) -> Iterator[str]:

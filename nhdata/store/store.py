@@ -102,7 +102,7 @@ def open_store(path: AnyPlace, at: int | None = None) -> Store:
     UserError
         If there is no store at `path`, it is of another version, or `at` lies outside its log.
     """
-    return Store(_checked(path), at)
+    return Store(checked_store(path), at)
 
 
 def open_catalog(path: AnyPlace) -> Catalog:
@@ -113,11 +113,11 @@ def open_catalog(path: AnyPlace) -> Catalog:
     UserError
         If there is no store at `path`, or it is of another version.
     """
-    return Catalog(_checked(path) / "catalog")
+    return Catalog(checked_store(path) / "catalog")
 
 
-def _checked(path: AnyPlace) -> Place:
-    """The place, if there is a store of this version."""
+def checked_store(path: AnyPlace) -> Place:
+    """The place, if there is a store of this version; UserError if not."""
     root = to_place(path)
     attributes = root_attributes(root)
     if attributes is None:

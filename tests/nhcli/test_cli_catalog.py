@@ -37,11 +37,15 @@ def test_log_verify_compact_vacuum_remove(nhdata_run, store) -> None:
     assert nhdata.open(store).session_ids == [second]
 
 
-def test_verify_of_a_damaged_catalog(nhdata_run, store) -> None:
+def test_verify_of_a_damaged_catalog_and_rebuild(nhdata_run, store) -> None:
+    sessions = nhdata.open(store).session_ids
     (store / "catalog" / "log" / "0000000001.json").unlink()
     result = nhdata_run("catalog", "verify", "--store", store)
     assert result.exit_code == 1
     assert "0000000001.json: missing" in result.stdout
+    rebuilt = json.loads(nhdata_run("catalog", "rebuild", "--store", store, "--json").stdout)
+    assert rebuilt == {"schema": 1, "position": 3, "failed": {}}
+    assert nhdata.open(store).session_ids == sessions
     assert "no store" in nhdata_run("catalog", "log", "--store", store.parent / "none").stderr
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from nhcli import options
-from nhcli.base import EXIT_ERROR, Command
-from nhcli.output import print_json, write_rows
+from nhcli.base import EXIT_ERROR, EXIT_PARTLY, Command
+from nhcli.output import print_json, progress_bar, write_rows
 
 if TYPE_CHECKING:
     from nhcatalog.catalog import Catalog
@@ -123,3 +123,31 @@ def remove(session_ids: tuple[str, ...], store: str, as_json: bool) -> None:
     else:
         for session_id, position in positions.items():
             click.echo(f"removed {session_id} at position {position}", err=True)
+
+
+@command.command("rebuild", cls=Command)
+@options.store
+@options.as_json
+@options.progress
+@click.pass_context
+def rebuild(ctx: click.Context, store: str, as_json: bool, progress: bool) -> None:
+    """Make the catalog anew from the sessions themselves.
+
+    For a catalog that is lost or damaged, to fill columns that a newer version has, or to forget what was removed and
+    replaced ('nhdata validate --sweep' then frees its room). Earlier positions are forgotten. Nobody may write
+    meanwhile. Exit code 3: some sessions could not be read and are left out.
+    """
+    from nhdata.store.rebuild import rebuild_catalog
+
+    with progress_bar(progress) as bar:
+        task = bar.add_task("rebuild", total=None, note="")
+        position, problems = rebuild_catalog(
+            store, on_session=lambda name, n: bar.update(task, total=n, advance=1, note=name)
+        )
+    if as_json:
+        print_json({"schema": 1, "position": position, "failed": problems})
+    else:
+        for path, problem in problems.items():
+            click.echo(f"left out: {path}: {problem}", err=True)
+        click.echo(f"rebuilt at position {position}", err=True)
+    ctx.exit(EXIT_PARTLY if problems else 0)
