@@ -3,7 +3,8 @@
 Where they differ and why: the peers hold seconds as floats and compare floats with edges, so that a spike or
 an interval exactly on an edge may fall on either side; here it always opens the bin that starts there. Units
 were sampled at 20 kHz, so many are. elephant's Fano factor divides by n (ours by n - 1). Neither has the
-autocorrelation of binned counts (pynapple's correlogram is of pairs of spikes): NumPy is its reference.
+autocorrelation of binned counts (pynapple's correlogram is of pairs of spikes): NumPy is its reference. pynapple's
+correlograms are rates in bins centred on the lags: two of our bins, of half the width, are one of theirs.
 """
 
 import warnings
@@ -15,7 +16,10 @@ import numpy as np
 import pytest
 
 from nhdata.features.bins import binned_counts
-from nhdata.features.isi import LOG_EDGES_S
+from nhdata.features.correlogram import autocorrelogram, crosscorrelogram
+from nhdata.features.coupling import population_coupling
+from nhdata.features.isi import LOG_EDGES_S, cv2, local_variation
+from nhdata.features.psth import event_counts
 from nhdata.features.reference import FEATURE_NAMES, reference_features
 from nhdata.features.trains import Trains, spike_trains
 
@@ -122,3 +126,63 @@ def test_autocorrelations_equal_numpy(hc3, features):
         for lag in range(1, 11):
             expected = (deviation[:-lag] * deviation[lag:]).sum(axis=0) / (deviation**2).sum(axis=0)
             np.testing.assert_allclose(features[f"autocorr_{10 * lag:03d}ms"], expected, rtol=1e-9)
+
+
+def test_local_variation_equals_elephant(hc3, trains):
+    for ours, peer in ((cv2(trains), elephant.statistics.cv2), (local_variation(trains), elephant.statistics.lv)):
+        expected = [peer(np.diff(train)) if train.size >= 3 else np.nan for train in hc3.time_s]
+        np.testing.assert_allclose(ours, expected, rtol=1e-9)
+
+
+# 1.05 ms: half of it, 10.5 samples of 20 kHz, so that no lag is on an edge, where floats fall either way
+LAG_BIN_S, LAG_WINDOW_S = 0.00105, 0.0525
+
+
+def centred(half: np.ndarray) -> np.ndarray:
+    """Counts in bins of half the width, from -n to n, as counts in bins centred on whole lags."""
+    return half[1:-1].reshape(-1, 2).sum(axis=1)
+
+
+def test_autocorrelograms_equal_pynapple(hc3, trains, group):
+    peer = pynapple.compute_autocorrelogram(group, LAG_BIN_S, LAG_WINDOW_S - LAG_BIN_S / 2, norm=False)
+    right = autocorrelogram(trains, LAG_BIN_S / 2, LAG_WINDOW_S)
+    compared = 0
+    for u in np.flatnonzero(trains.n_spikes > 100):
+        expected = peer[u].to_numpy() * hc3.time_s[u].size * LAG_BIN_S
+        ours = centred(np.concatenate([right[u][::-1], right[u]]))
+        middle = ours.size // 2
+        ours[middle] = expected[middle] = 0  # pynapple blanks lag 0
+        compared += 1
+        np.testing.assert_array_equal(ours, np.rint(expected))
+    assert compared > 30
+
+
+def test_crosscorrelograms_equal_pynapple(hc3, trains, group):
+    a, b = (int(u) for u in np.argsort(trains.n_spikes)[-2:])
+    peer = pynapple.compute_crosscorrelogram(
+        (group[[a]], group[[b]]), LAG_BIN_S, LAG_WINDOW_S - LAG_BIN_S / 2, norm=False
+    )
+    expected = peer.iloc[:, 0].to_numpy() * hc3.time_s[a].size * LAG_BIN_S
+    (ours,) = crosscorrelogram(trains, [(a, b)], LAG_BIN_S / 2, LAG_WINDOW_S)
+    np.testing.assert_array_equal(centred(ours), np.rint(expected))
+    assert centred(ours).sum() > 1000
+
+
+def test_peri_event_counts_equal_pynapple(hc3, trains, group):
+    events_s = np.arange(5.0, 590.0, 7.3)
+    u = int(np.argmax(trains.n_spikes))
+    ours = event_counts(trains, np.rint(events_s * TICK_HZ), pre_s=0.5, post_s=1.0, bin_s=0.05)[u]
+    around = pynapple.compute_perievent(group[u], pynapple.Ts(events_s), (-0.5, 1.0))
+    edges_s = np.arange(-10, 21) * 0.05
+    expected = np.stack([np.histogram(around[k].t, edges_s)[0] for k in range(events_s.size)])
+    np.testing.assert_array_equal(ours, expected)
+    assert ours.sum() > 500
+
+
+def test_population_coupling_equals_numpy_on_the_counts_of_pynapple(trains, group):
+    counts = group.count(0.02).values
+    expected = []
+    for u in range(counts.shape[1]):
+        others = np.delete(counts, u, axis=1).sum(axis=1)
+        expected.append(np.corrcoef(counts[:, u], others)[0, 1] if counts[:, u].any() else np.nan)
+    np.testing.assert_allclose(population_coupling(trains, 0.02), expected, rtol=1e-9)
