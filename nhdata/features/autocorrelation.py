@@ -53,7 +53,7 @@ def autocorrelation(trains: Trains, bin_s: float = 0.01, n_lags: int = 10) -> Fl
     if n_bins.max() > MOST_BINS:
         raise UserError(f"{n_bins.max():,} bins of {bin_s} s do not fit into memory", "use wider bins")
     sums = np.zeros((trains.n_units, 2 + 2 * n_lags), np.int64)
-    over_units(_lagged_sums, trains, (trains.pieces[:, 0], n_bins, *bin_ticks(bin_s, trains.tick_hz)), sums)
+    over_units(_lagged_sums, trains, (trains.start_tick, n_bins, *bin_ticks(bin_s, trains.tick_hz)), sums)
     pairs = [int(np.maximum(n_bins - lag, 0).sum()) for lag in range(1, n_lags + 1)]
     n = int(n_bins.sum())
     rows = [exact.autocorrelation(n, s[0], s[1], pairs, s[2 : 2 + n_lags], s[2 + n_lags :]) for s in sums.tolist()]

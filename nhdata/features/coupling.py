@@ -36,7 +36,7 @@ def population_coupling(trains: Trains, bin_s: float = 0.01) -> FloatArray:
     if n_bins.sum() > MOST_BINS:
         raise UserError(f"{n_bins.sum():,} bins of {bin_s} s do not fit into memory", "use wider bins")
     offset = np.cumsum(n_bins) - n_bins
-    args = (trains.pieces[:, 0], n_bins, offset, *bin_ticks(bin_s, trains.tick_hz))
+    args = (trains.start_tick, n_bins, offset, *bin_ticks(bin_s, trains.tick_hz))
     population = np.zeros(int(n_bins.sum()), np.int64)
     _population(trains.tick, trains.first, trains.stop, *args, population)
     sums = np.zeros((trains.n_units, 3), np.int64)

@@ -43,7 +43,7 @@ def fano_factor(trains: Trains, bins_s: Sequence[float]) -> FloatArray:
     for k, bin_s in enumerate(bins_s):
         n_bins = trains.n_bins(bin_s)
         sums = np.zeros((trains.n_units, 2), np.int64)
-        over_units(_count_sums, trains, (trains.pieces[:, 0], n_bins, *bin_ticks(bin_s, trains.tick_hz)), sums)
+        over_units(_count_sums, trains, (trains.start_tick, n_bins, *bin_ticks(bin_s, trains.tick_hz)), sums)
         out[:, k] = [exact.fano(int(n_bins.sum()), *row) for row in sums.tolist()]
     return out
 

@@ -43,7 +43,7 @@ def presence_ratio(trains: Trains, bin_s: float = 60.0) -> FloatArray:
     """
     n_bins = trains.n_bins(bin_s)
     present = np.zeros(trains.n_units, np.int64)
-    over_units(_present, trains, (trains.pieces[:, 0], n_bins, *bin_ticks(bin_s, trains.tick_hz)), present)
+    over_units(_present, trains, (trains.start_tick, n_bins, *bin_ticks(bin_s, trains.tick_hz)), present)
     total = int(n_bins.sum())
     return present / total if total else np.full(trains.n_units, np.nan)
 

@@ -83,14 +83,14 @@ def event_counts(
     left, right = -(before * numerator // denominator), -(-after * numerator // denominator)
     events = events[whole_events(trains, events, left, right)]
     out = np.zeros((trains.n_units, events.size, before + after), np.uint32)
-    piece = np.searchsorted(trains.pieces[:, 0], events, side="right") - 1
+    piece = np.searchsorted(trains.start_tick, events, side="right") - 1
     over_units(_around, trains, (events, piece, left, right, before, numerator, denominator), out)
     return out
 
 
 def whole_events(trains: Trains, event_tick: NDArray[np.int64], left: int, right: int) -> NDArray[np.bool_]:
     """(n_events,) whether ``[event + left, event + right)`` lies within one piece."""
-    piece = np.searchsorted(trains.pieces[:, 0], event_tick + left, side="right") - 1
+    piece = np.searchsorted(trains.start_tick, event_tick + left, side="right") - 1
     return np.asarray((piece >= 0) & (event_tick + right <= trains.pieces[piece, 1]))
 
 

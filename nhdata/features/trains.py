@@ -47,6 +47,11 @@ class Trains:
         return int(self.first.shape[0])
 
     @property
+    def start_tick(self) -> NDArray[np.int64]:
+        """(n_pieces,) start of each piece, where its bins are counted from."""
+        return np.ascontiguousarray(self.pieces[:, 0])
+
+    @property
     def n_spikes(self) -> NDArray[np.int64]:
         """(n_units,) spikes of each unit in all pieces."""
         return np.asarray((self.stop - self.first).sum(axis=1))
@@ -113,10 +118,11 @@ def spike_trains(
     if len(spans) == 1:
         return Trains(train, start[:-1, None], start[1:, None], spans, tick_hz)
     edges = np.minimum(spans.ravel(), 2**32 - 1).astype(np.uint32)
-    places = np.empty((n_units, edges.size), np.int64)
+    first, stop = np.empty((2, n_units, len(spans)), np.int64)
     for u in range(n_units):
-        places[u] = start[u] + np.searchsorted(train[start[u] : start[u + 1]], edges)
-    return Trains(train, places[:, 0::2], places[:, 1::2], spans, tick_hz)
+        places = start[u] + np.searchsorted(train[start[u] : start[u + 1]], edges)
+        first[u], stop[u] = places[0::2], places[1::2]
+    return Trains(train, first, stop, spans, tick_hz)
 
 
 def united(pieces: Sequence[tuple[int, int]] | NDArray[np.int64]) -> NDArray[np.int64]:
