@@ -9,10 +9,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from nhdata.features.warm_up import warm_up
 from nhdata.store.encode import encode
 from nhdata.store.write import write_session
 
-from .data import SAMPLE_RATE_HZ, compile_kernels, recording
+from .data import SAMPLE_RATE_HZ, recording
 
 
 class WriteSession:
@@ -26,7 +27,7 @@ class WriteSession:
     timeout = 600
 
     def setup(self) -> None:
-        compile_kernels()
+        warm_up()
         self.recording = recording()
         self.time_s = self.recording.spikes.time / SAMPLE_RATE_HZ
         self.unit = self.recording.spikes.unit.astype(np.int64)

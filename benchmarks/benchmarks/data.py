@@ -9,9 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from nhdata.features.bins import binned_counts
-from nhdata.features.reference import reference_features
-from nhdata.features.trains import spike_trains
 from nhdata.recording import Provenance, Recording, Spikes
 from nhdata.store.commit import add_session
 from nhdata.store.encode import encode
@@ -47,13 +44,6 @@ def recording(n_spikes: int = N_SPIKES, n_units: int = N_UNITS, seed: int = 0) -
         stop_s=duration_s,
         provenance=Provenance(files=(), original_ids={}, rule="every simulated unit", dropped={}),
     )
-
-
-def compile_kernels() -> None:
-    """Have Numba load or compile what a benchmark will call, so that ``--quick`` does not time that."""
-    tick, unit = np.arange(3, dtype=np.uint32), np.zeros(3, np.uint16)
-    reference_features(spike_trains(tick, unit, n_units=1, tick_hz=30000.0, pieces=[(0, 3000)]))
-    binned_counts(tick, unit, n_units=1, first_bin=0, n_bins=1, bin_s=0.02, tick_hz=30000.0)
 
 
 def add(root: Path, session: Recording) -> None:
