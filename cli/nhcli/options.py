@@ -80,3 +80,10 @@ settings = click.option(
     metavar="KEY=VALUE",
     help="Change a setting, e.g. train.max_minutes=4.",
 )
+
+reference = click.option(
+    "--reference-s",
+    default=60.0,
+    show_default=True,
+    help="Seconds that sessions the run never saw are known by.",
+)

@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
 from nhdata.loading import NoWindows
-from nhdata.loading.selection import Selection, select_units, units_by_id
+from nhdata.loading.selection import Selection, select_units
 from nhdata.store.session import Session
 from nhdata.store.store import Store, open_store
 from nhmodel.baselines import BASELINES
 from nhmodel.calibration import Calibration
 from nhmodel.config import Config
 from nhmodel.evaluation.identity import REGIMES, predict, unseen_forecasts
+from nhmodel.evaluation.plan import plan_sessions
 from nhmodel.evaluation.result import MODEL, Evaluation, Example
 from nhmodel.evaluation.session import BaselineForecast, ScoredSession, baseline_forecasts, oracle_forecasts
 from nhmodel.metrics import ScoreSums
-from nhmodel.run import RunInfo, fingerprints, load
+from nhmodel.run import RunInfo, load
 from nhmodel.training.schedule import free_threads
 from nhmodel.units import rows_by_id, unit_table
 from nhmodel.windows import SessionWindows
@@ -84,25 +85,18 @@ def evaluate(
     info, model = RunInfo.read(Path(run)), load(run, weights)
     torch.set_num_threads(info.config.train.threads or free_threads())
     store = open_store(store_path)
-    query = info.query if select is None else select
-    plan = [(True, s) for s in _seen(info, store)] + [(False, s) for s in _unseen(info, store, query)]
-    if not plan:
-        raise UserError(f"{store_path} has no unit to score for {query!r}", "name another store, or other units")
-    marks, trained = fingerprints(store), {mark: s for s, mark in info.fingerprint.items()}
+    plan = plan_sessions(info, store, select)
     out = _Scores(split, info.config, store)
     on_start(len(plan))
-    for seen, selection in plan:
-        (session_id,) = (session.session_id for session in selection.sessions)
-        on_session(session_id)
-        if not seen and marks[session_id] in trained:
-            out.result.skipped[session_id] = (
-                f"the same recording as {trained[marks[session_id]]}, which the run was trained on"
-            )
+    for planned in plan:
+        on_session(planned.session_id)
+        if planned.refused is not None:
+            out.result.skipped[planned.session_id] = planned.refused
             continue
-        session = out.open(selection, None if seen else reference_s)
+        session = out.open(planned.selection, None if planned.seen else reference_s)
         if session is None:
             continue
-        if seen:
+        if planned.seen:
             units = unit_table(session.known, rows_by_id(info.unit_ids), mean=session.null)
             out.add_model(session, "seen", predict(model, session.scored, units), pictured=True)
             out.add_others(session, ["seen"], names)
@@ -235,28 +229,6 @@ def _checked(split: str, reference_s: float, baselines: Sequence[str] | None) ->
         if name not in BASELINES:
             raise UserError(f"unknown baseline '{name}'", f"choose from {', '.join(BASELINES)}")
     return names
-
-
-def _seen(info: RunInfo, store: Store) -> list[Selection]:
-    """Sessions of training that the store holds, one selection each; refuses those that changed."""
-    here = [s for s in sorted(info.content_hash) if s in store.snapshot.entries]
-    for session_id in here:
-        if store.snapshot.entries[session_id].content_hash != info.content_hash[session_id]:
-            raise UserError(
-                f"session {session_id} in {store.path} is not the one that the run was trained on",
-                "evaluate on the store as it was, or train again",
-            )
-    selection = units_by_id(store, set(info.unit_ids), info.query)
-    return [selection.only([session_id]) for session_id in here]
-
-
-def _unseen(info: RunInfo, store: Store, query: str) -> list[Selection]:
-    """Sessions that the run never saw, one selection each."""
-    if all(session_id in info.content_hash for session_id in store.snapshot.entries):
-        return []
-    selection = select_units(store, query)
-    new = [s.session_id for s in selection.sessions if s.session_id not in info.content_hash]
-    return [selection.only([session_id]) for session_id in new]
 
 
 def _examples(truth: SessionWindows, forecast: NDArray[np.float32]) -> list[Example]:

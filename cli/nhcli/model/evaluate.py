@@ -15,12 +15,7 @@ from nhcli.scores import print_scores
 @options.store
 @options.split
 @click.option("--select", metavar="SQL", help="Units of sessions the run never saw; by default its own selection.")
-@click.option(
-    "--reference-s",
-    default=60.0,
-    show_default=True,
-    help="Seconds that sessions the run never saw are known by.",
-)
+@options.reference
 @click.option(
     "--regime",
     "regimes",
