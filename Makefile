@@ -13,6 +13,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/python -m nhdata.features.warm_up
+	# scorers that tests compare ours with; they pin older versions of what they need, and run with these
+	$(BIN)/python -m pip install --quiet --no-deps ibl-bwb-eval==0.1.0 nlb_tools==0.0.4
 	@touch $@
 
 demo: install

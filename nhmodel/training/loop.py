@@ -13,6 +13,7 @@ from nhcatalog.errors import UserError
 from nhdata.loading import WindowBatch, WindowDataset, make_loader
 from nhdata.loading.selection import select_units
 from nhdata.store.store import open_store
+from nhmodel.card import write_card
 from nhmodel.checkpoint import write_bytes
 from nhmodel.config import Config, TrainConfig
 from nhmodel.data import open_windows
@@ -149,6 +150,8 @@ def train(
     finally:
         if standing.step:
             save(folder, fabric, standing, model, optimizer, read)
+        if fabric.is_global_zero and math.isfinite(standing.best):
+            write_card(folder, model.n_parameters, {"step": standing.best_step, "fp_bps": standing.best})
     return standing
 
 

@@ -73,3 +73,23 @@ def test_what_baselines_cannot_do_is_one_line(
     assert done.exit_code == 1
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_predict_and_embed_write_files(trained: Path, small_store: Path, nhmodel_run: Run, tmp_path: Path) -> None:
+    every = "select unit_id from units"
+    args = ("--run", trained, "--store", small_store, "--select", every, "--reference-s", "30", "--json")
+    done = nhmodel_run("predict", *args, "--out", tmp_path / "rates.zarr", "--regime", "zero-shot")
+    assert done.exit_code == 0, done.output
+    assert len(json.loads(done.stdout)["session_ids"]) == 2
+    again = nhmodel_run("predict", *args, "--out", tmp_path / "rates.zarr")
+    assert (again.exit_code, again.stderr.count("\n")) == (1, 1)
+    done = nhmodel_run("embed", *args, "--out", tmp_path / "units.parquet")
+    assert json.loads(done.stdout) == {"schema": 1, "out": str(tmp_path / "units.parquet"), "n_units": 24, "dim": 16}
+
+
+def test_train_prints_how_many_parameters_there_are(trained: Path, small_store: Path, nhmodel_run: Run) -> None:
+    done = nhmodel_run("train", "--store", small_store, "--out", trained, "--select", ONE, *SMALL, "--resume", "--json")
+    assert done.exit_code == 0, done.output
+    n = json.loads(done.stdout)["n_parameters"]
+    assert f"tiny: {n:,} parameters" in done.stderr
+    assert 10_000 < n < 50_000

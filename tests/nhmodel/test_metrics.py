@@ -273,3 +273,30 @@ def test_calibration_of_the_true_rate_is_the_diagonal(rng):
     predicted, observed = found.curve_hz(0.02, at_least=2000)
     assert len(predicted) > 5
     np.testing.assert_allclose(observed, predicted, rtol=0.15)
+
+
+def test_bits_per_spike_are_nlb_tools(rng):
+    """Its null is each unit's mean over the scored data: the same, given as a null."""
+    bits_per_spike = pytest.importorskip("nlb_tools.evaluation").bits_per_spike
+    counts, rate = simulated(rng)
+    want = bits_per_spike(rate, counts.astype(float))
+    assert scores(summed(counts, rate, counts.mean((0, 1))))["fp_bps"] == pytest.approx(want, abs=1e-6)
+
+
+def test_bits_and_d2_are_brain_wide_benchs(rng):
+    """Its null is the mean of the scored data too; its D² is averaged over units."""
+    bwb = pytest.importorskip("ibl_bwb_eval.metrics")
+    counts, rate = simulated(rng)
+    y, log_rate = (
+        torch.from_numpy(counts.reshape(-1, N).astype(np.float64)),
+        torch.from_numpy(np.log(rate)).reshape(-1, N),
+    )
+    found = {}
+    for name, metric in (("bps", bwb.BPS(num_outputs=N)), ("d2", bwb.PoissonD2Score(num_outputs=N))):
+        metric.set_dtype(torch.float64)
+        metric.update(log_rate, y)
+        found[name] = float(metric.compute())
+    null = counts.mean((0, 1))
+    assert scores(summed(counts, rate, null))["fp_bps"] == pytest.approx(found["bps"], abs=1e-6)
+    units = [scores(summed(counts[..., [n]], rate[..., [n]], null[[n]]))["poisson_d2"] for n in range(N)]
+    assert np.mean(units) == pytest.approx(found["d2"], abs=1e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from nhcli import options
@@ -25,6 +27,7 @@ from nhcli.scores import print_scores
 )
 @options.baseline
 @options.html
+@click.option("--card", is_flag=True, help="Keep the scores with the run, and show them in its model card.")
 @options.as_json
 @options.progress
 def command(
@@ -36,6 +39,7 @@ def command(
     regimes: tuple[str, ...],
     baselines: tuple[str, ...],
     html: str | None,
+    card: bool,
     as_json: bool,
     progress: bool,
 ) -> None:
@@ -71,6 +75,10 @@ def command(
         from nhmodel.report import write_report
 
         write_report(result, value, html)
+    if card:
+        from nhmodel.card import add_scores
+
+        add_scores(Path(run), value)
     if as_json:
         print_json(value)
     else:
