@@ -17,7 +17,7 @@ from nhmodel.run import RunInfo
 PACKAGES = ("neurohorizon", "numpy", "zarr", "duckdb")
 COLUMNS = {
     "fp_bps": "fp-bps",
-    "unit_bps": "mean of units",
+    "unit_bps": "per unit",
     "poisson_d2": "Poisson D²",
     "within_unit_r": "within-unit r",
 }
@@ -46,15 +46,15 @@ Forecasts the spike counts of {len(info.unit_ids)} units {data.horizon_s} s ahea
 
 ## Scores
 
-Validation: {validation["fp_bps"]:.4f} bits per spike over each unit's training mean (step {validation["step"]}). It chose the
-weights, so it is no test.
+Validation: {validation["fp_bps"]:.4f} bits per spike over each unit's training mean (step {validation["step"]}).
+It chose the weights, so it is no test.
 {_test_scores(folder)}
 ## Data
 
     {info.query}
 
-At position {info.position} of the catalog; hash of the units `{info.selection_hash[:16]}`. Of every session the first 70 % were trained
-on, the next 10 % validated, the last 20 % are for tests, with a window's length between them.
+At position {info.position} of the catalog; hash of the units `{info.selection_hash[:16]}`. Of every session the
+first 70 % were trained on, the next 10 % validated, the last 20 % are for tests, with a window's length between them.
 {held_out}
 | session | content |
 |---|---|

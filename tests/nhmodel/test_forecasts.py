@@ -107,6 +107,7 @@ def test_embeddings_join_with_the_catalog(run: Path, mixed: Path, tmp_path: Path
     table = embeddings(run, mixed, reference_s=40.0)
     pq.write_table(table, tmp_path / "units.parquet")
     units = open_store(mixed).sql("select unit_id, region from units")
+    assert units.num_rows == 22
     rows = duckdb.sql(
         f"select region, regime, list_cosine_similarity(embedding::float[], embedding::float[]) one "
         f"from units join '{tmp_path / 'units.parquet'}' using (unit_id)"
@@ -133,7 +134,7 @@ def test_the_card_says_what_a_run_is(run: Path) -> None:
     assert f"{len(info.unit_ids)} units 0.5 s ahead" in card
     for digest in (info.selection_hash, *info.content_hash.values(), *info.windows_hash.values()):
         assert digest[:16] in card
-    for name in ("neurohorizon 0", "torch 2", '"dim":16', "It chose the\nweights"):
+    for name in ("neurohorizon 0", "torch 2", '"dim":16', "It chose the weights"):
         assert name in card
 
 
