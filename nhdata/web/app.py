@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode
 
 import bokeh
 import pyarrow as pa
@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -123,6 +123,8 @@ def make_app(store: str, token: str, port: int, runs: Path | None = None, limit_
         Route("/units", _page(web, _units)),
         Route("/units.csv", _page(web, _units_csv)),
         Route("/unit", _page(web, _unit)),
+        Route("/selections", _page(web, _selections)),
+        Route("/selections", _save(web), methods=["POST"]),
         Route("/runs", _page(web, _runs)),
         Route("/bokeh.js", _file(Path(bokeh.__file__).parent / "server/static/js/bokeh.min.js")),
         Route("/report.css", _file(Path(report.__file__).parent / "templates/style.css")),
@@ -266,6 +268,28 @@ def _unit(web: Web, request: Request) -> Response:
 
     values = web.drawn(("unit", unit_id, session.attrs["content_hash"]), draw)
     return web.page(request, "unit.html", title=unit_id, session_id=session.session_id, **values)
+
+
+def _selections(web: Web, request: Request) -> Response:
+    kept = web.open().catalog.selections
+    rows = [kept.read(name)[0] for name in kept.names()]
+    return web.page(request, "selections.html", title="Selections", rows=rows)
+
+
+def _save(web: Web) -> Callable[[Request], Awaitable[Response]]:
+    """The one thing that is written: units that the filter chose, under a name."""
+
+    async def handler(request: Request) -> Response:
+        form = parse_qs((await request.body()).decode("utf-8", "replace"))
+        name, where = (form.get(field, [""])[0] for field in ("name", "where"))
+
+        def save(web: Web, request: Request) -> Response:
+            web.child.save(web.open(), name, Listing("units", where).ids)
+            return RedirectResponse("/selections", 303)
+
+        return await run_in_threadpool(_page(web, save), request)
+
+    return handler
 
 
 def _runs(web: Web, request: Request) -> Response:

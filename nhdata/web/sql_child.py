@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing as mp
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from nhcatalog.errors import UserError
+from nhdata.loading.selection import freeze_selection
 from nhdata.store.store import Store
 
 LIMIT_S = 10.0
@@ -45,13 +47,27 @@ class SqlChild:
         UserError
             If it is refused, fails, or takes too long.
         """
+        return pa.ipc.open_stream(self._ask(_select, store, query, params)).read_all()
+
+    def save(self, store: Store, name: str, query: str) -> None:
+        """Keep the units that a query chooses as a named selection: all of it or, if it takes too long, nothing.
+
+        Raises
+        ------
+        UserError
+            If the query is refused, fails or takes too long, or the name is taken or is none.
+        """
+        self._ask(_save, store, name, query)
+
+    def _ask(self, task: Callable[..., Any], *arguments: Any) -> Any:
+        """What a task gives, done in the process."""
         too_long = UserError(f"the SQL took more than {self.limit_s:g} s", "ask for less at a time")
         if not self._lock.acquire(timeout=self.limit_s):
             raise too_long
         try:
             pipe = self._start()
             try:
-                pipe.send((store, query, params))
+                pipe.send((task, arguments))
                 if not pipe.poll(self.limit_s):
                     self._stop()
                     raise too_long
@@ -63,7 +79,7 @@ class SqlChild:
             self._lock.release()
         if isinstance(answer, UserError):
             raise answer
-        return pa.ipc.open_stream(answer).read_all()
+        return answer
 
     def close(self) -> None:
         """End the process."""
@@ -104,17 +120,26 @@ def _serve(pipe: Connection) -> None:
     pipe.send("ready")
     with suppress(EOFError, OSError):
         while True:
-            store, query, params = pipe.recv()
-            pipe.send(_answer(store, query, params))
+            task, arguments = pipe.recv()
+            pipe.send(_answer(task, arguments))
 
 
-def _answer(store: Store, query: str, params: list[Any] | None) -> Any:
+def _select(store: Store, query: str, params: list[Any] | None) -> bytes:
+    table = store.sql(query, params)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def _save(store: Store, name: str, query: str) -> None:
+    freeze_selection(store, name, query)
+
+
+def _answer(task: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     try:
-        table = store.sql(query, params)
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        return sink.getvalue().to_pybytes()
+        return task(*arguments)
     except UserError as error:
         return error
     except Exception as error:

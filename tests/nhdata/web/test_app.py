@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+import nhdata
 from nhcatalog.errors import UserError
 from nhdata.web.app import make_app
 from nhdata.web.runs import list_runs
@@ -89,6 +90,52 @@ def test_what_is_not_there(client, path) -> None:
 @pytest.mark.parametrize("path", ["/static/../app.py", "/static/%2e%2e/app.py", "/nothing"])
 def test_no_other_file(client, path) -> None:
     assert client.get(path).status_code == 404
+
+
+ORIGIN = {"origin": "http://127.0.0.1:8765"}
+
+
+def keep(client, name, where="region = 'CA1'", headers=ORIGIN):
+    return client.post("/selections", data={"name": name, "where": where}, headers=headers, follow_redirects=True)
+
+
+def test_a_selection_is_kept(client, web_root, evil) -> None:
+    assert "None yet" in client.get("/selections").text
+    answer = keep(client, "ca1")
+    assert answer.url.path == "/selections"
+    assert ">ca1</a>" in answer.text
+    made, unit_ids = nhdata.open(web_root).catalog.selections.read("ca1")
+    assert unit_ids == [f"sim/probe00/{k}" for k in range(4)]
+    shown = client.get("/units", params={"where": made.query}).text
+    assert "1–4 of 4" in shown
+    keep(client, "evil", f"region = '{evil}'")
+    assert evil not in client.get("/selections").text
+
+
+@pytest.mark.parametrize(
+    ("name", "where", "why"),
+    [
+        ("taken", "true", "already"),
+        ("../x", "true", "cannot name"),
+        ("", "true", "cannot name"),
+        ("bad", "no_column = 1", "no_column"),
+        ("bad", "1=1); copy units to 'x'", "role"),
+        ("nobody", "false", "role"),
+    ],
+)
+def test_a_selection_that_cannot_be_kept(client, web_root, name, where, why) -> None:
+    keep(client, "taken")
+    before = nhdata.open(web_root).catalog.selections.names()
+    answer = keep(client, name, where)
+    assert answer.status_code == 400
+    assert why in answer.text
+    assert nhdata.open(web_root).catalog.selections.names() == before
+
+
+@pytest.mark.parametrize("headers", [{}, {"origin": "http://evil.example"}, {"origin": "null"}])
+def test_a_selection_from_another_origin(client, web_root, headers) -> None:
+    assert keep(client, "forged", headers=headers).status_code == 403
+    assert "forged" not in nhdata.open(web_root).catalog.selections.names()
 
 
 def test_runs(client, runs, evil) -> None:

@@ -127,6 +127,16 @@ def test_download(page, address) -> None:
     assert len(download.value.path().read_text().splitlines()) == 21
 
 
+def test_units_are_kept_under_a_name(page, address) -> None:
+    page.goto(address.split("?")[0] + "units?where=region%20%3D%20%27DG%27")
+    page.fill("#name", "dentate")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/selections")
+    page.click("text=dentate")
+    shows(page, "#span:has-text('of 4')")
+    assert page.problems == []
+
+
 def test_hostile_names_do_nothing(page, address) -> None:
     for path in ("units", "session?id=evil", "runs"):
         page.goto(address.split("?")[0] + path)
