@@ -7,6 +7,7 @@ import socket
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -152,32 +153,20 @@ def test_a_copy_is_kept_and_verified(bucket: str, monkeypatch: pytest.MonkeyPatc
     assert Path(again.local("x")).read_bytes() == b"new one"
 
 
-def create(root: str, number: int) -> int:
-    files = open_files(root)
-    won = 0
-    for k in range(20):
-        try:
-            files.create(f"log/{k}", str(number).encode())
-            won += 1
-        except FileExistsError:
-            pass
-    return won
-
-
-def add(root: str, number: int) -> None:
-    catalog = Catalog(root)
-    for k in range(5):
-        catalog.add({"session_id": f"{number}-{k}"}, {}, f"sessions/x/{number}-{k}", "hash")
-
-
 def test_of_several_processes_one_wins_and_every_commit_is_there_once(bucket: str) -> None:
+    files, root = open_files(f"{bucket}/race"), f"{bucket}/store/catalog"
     with multiprocessing.get_context("spawn").Pool(4) as pool:
-        won = pool.starmap(create, [(f"{bucket}/race", n) for n in range(4)], chunksize=1)
-        assert sum(won) == 20
-        pool.starmap(add, [(f"{bucket}/store/catalog", n) for n in range(4)], chunksize=1)
-    snapshot = Catalog(f"{bucket}/store/catalog").snapshot()
-    assert snapshot.position == 20
-    assert set(snapshot.entries) == {f"{n}-{k}" for n in range(4) for k in range(5)}
+        tries = {(k, n): pool.apply_async(files.create, (f"log/{k}", b"%d" % n)) for k in range(20) for n in range(4)}
+        won = {}
+        for (k, n), one in tries.items():
+            with suppress(FileExistsError):
+                one.get()
+                assert won.setdefault(k, n) == n, "two were told that they had created the same file"
+        assert {k: int(files.read(f"log/{k}")) for k in range(20)} == won
+        ids = [f"s{k}" for k in range(20)]
+        adds = [pool.apply_async(Catalog(root).add, ({"session_id": one}, {}, f"sessions/x/{one}", "h")) for one in ids]
+        assert sorted(one.get() for one in adds) == list(range(1, 21))
+    assert set(Catalog(root).snapshot().entries) == set(ids)
 
 
 def test_pickled_it_opens_again(bucket: str) -> None:

@@ -1,0 +1,102 @@
+"""The same recordings on a disk and on S3: the same answers and the same batches; and what happens at its worst."""
+
+import multiprocessing
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import nhdata
+from nhcatalog.files import open_files
+from nhdata.ingest import ingest
+from nhdata.loading import WindowDataset, make_loader
+from nhdata.sources import SourceOptions
+from nhdata.store.sweep import leftovers, sweep
+from nhdata.store.validate import validate
+
+OPTIONS = SourceOptions(n_sessions=2, n_units=12, duration_s=60.0)
+
+
+def ingest_synthetic(store: str | Path) -> int:
+    """Sessions ingested."""
+    return len(ingest(store, "synthetic", [], options=OPTIONS).ingested)
+
+
+@pytest.fixture
+def url(bucket: str) -> str:
+    assert ingest_synthetic(f"{bucket}/data.zarr") == 2
+    return f"{bucket}/data.zarr"
+
+
+def test_the_loader_gives_the_same_batches(url: str, tmp_path: Path) -> None:
+    ingest_synthetic(tmp_path / "data.zarr")
+    shape = {"batch_size": 16, "seed": 3, "select": "select unit_id from units where region <> 'LP'"}
+    here, there = (WindowDataset(store, **shape) for store in (tmp_path / "data.zarr", url))
+    assert there.selection.hash == here.selection.hash
+    assert there.windows_hash == here.windows_hash
+    expected = list(make_loader(here))
+    for workers in (0, 1):
+        got = list(make_loader(there, num_workers=workers))
+        assert len(got) == len(expected) > 3
+        for a, b in zip(expected, got, strict=True):
+            for field in fields(a):
+                x, y = getattr(a, field.name), getattr(b, field.name)
+                assert torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y, field.name
+
+
+def test_two_writers_of_the_same_sessions_at_once(bucket: str) -> None:
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        writers = [pool.apply_async(ingest, (f"{bucket}/s", "synthetic", []), {"options": OPTIONS}) for _ in range(2)]
+        reports = [writer.get() for writer in writers]
+    assert sum(len(report.ingested) for report in reports) == 2
+    assert not any(report.failed for report in reports)
+    store = nhdata.open(f"{bucket}/s")
+    assert (len(store.session_ids), store.position) == (2, 2)
+    assert validate(f"{bucket}/s", deep=True) == []
+    sweep(f"{bucket}/s", grace_s=-60)  # what the slower one had uploaded
+    assert validate(f"{bucket}/s", deep=True) == []
+    assert len(open_files(f"{bucket}/s/sessions/synthetic").names("")) == 3  # two sessions and the group's document
+
+
+def test_readers_while_sessions_are_replaced(url: str) -> None:
+    before = nhdata.open(url)
+    expected = {session_id: before.session(session_id).ticks()[0] for session_id in before.session_ids}
+    context = multiprocessing.get_context("spawn")
+    how = {"options": OPTIONS, "existing": "overwrite"}
+    writer = context.Process(target=ingest, args=(url, "synthetic", []), kwargs=how)
+    writer.start()
+    n_reads = 0
+    while writer.is_alive() or n_reads == 0:
+        store = nhdata.open(url)
+        assert store.sql("select count(*) as n from units").to_pylist() == [{"n": 24}]
+        for session_id, tick in expected.items():
+            np.testing.assert_array_equal(store.session(session_id).ticks()[0], tick)
+        n_reads += 1
+    assert writer.exitcode == 0
+    assert nhdata.open(url).position == 4
+
+
+def test_killed_at_any_moment_nothing_is_lost_and_a_rerun_completes(bucket: str) -> None:
+    url = f"{bucket}/killed"
+    nhdata_command = str(Path(sys.executable).parent / "nhdata")
+    size = ("--sessions", "2", "--units", "12", "--seconds", "60")
+    command = [nhdata_command, "ingest", "--source", "synthetic", *size, "--store", url]
+    files = open_files(url)
+    for n_objects in (1, 40, 100):
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as writer:
+            while writer.poll() is None and len(files.walk()) < n_objects:
+                time.sleep(0.01)
+            writer.send_signal(signal.SIGKILL)
+        if "zarr.json" in files.names(""):
+            assert validate(url, deep=True) == []
+    ingest_synthetic(url)
+    assert len(nhdata.open(url).session_ids) == 2
+    assert sweep(url, grace_s=-60)
+    assert leftovers(url, grace_s=-60) == []
+    assert validate(url, deep=True) == []
