@@ -143,6 +143,7 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
                 f"weights='{weights}'", f"choose one of {', '.join(get_args(Weights))}; shuffle for the last two"
             )
         self.batch_size, self.seed, self.ema_tau_s = batch_size, seed, ema_tau_s
+        self.memory_budget_mb = memory_budget_mb
         self.drop_last = self.shuffle if drop_last is None else drop_last
         joined = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.rank = (torch.distributed.get_rank() if joined else 0) if rank is None else rank
@@ -172,14 +173,15 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
             align=align,
             align_offset_s=align_offset_s,
         )
-        self._cutter.look_back(look_back(self.selection, self._sessions, splits))
+        self._look_back = look_back(self.selection, self._sessions, splits)
+        self._cutter.look_back(self._look_back)
         self._batches: BySize | ByTokens = BySize(batch_size)
         if max_tokens is not None:
             self._batches = ByTokens(max_tokens, spike_indexes(self.selection, self._sessions))
         self._weights, self._max_windows = weights, max_windows
         # in shared memory, so that workers that persist see them change: epoch, batches done, chunks open at a time
         self._position = torch.zeros(3, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
-        self._position[2] = self._cutter.cache.open_chunks
+        self._position[2] = self.open_chunks(self._cutter.cache.arena.n_slots)
         self._skip = self._steps = 0  # of a worker's own batches: to leave out next, and handed out
         self._planned: tuple[tuple[int, int], EpochPlan] | None = None
         if len(self) == 0:
@@ -204,9 +206,17 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
     @property
     def stretches_s(self) -> dict[str, NDArray[np.float64]]:
         """(K, 2) half-open stretches of each session that windows of this split may touch, on the session's clock."""
+        return self._seconds([plan.stretches for plan in self._sessions])
+
+    @property
+    def look_back_s(self) -> dict[str, NDArray[np.float64]]:
+        """The same of the stretches that its averages may look back within."""
+        return self._seconds(self._look_back)
+
+    def _seconds(self, stretches: list[NDArray[np.int64]]) -> dict[str, NDArray[np.float64]]:
         return {
-            s.session_id: s.t_start_s + plan.stretches / s.tick_hz
-            for s, plan in zip(self.selection.sessions, self._sessions, strict=True)
+            s.session_id: s.t_start_s + ticks / s.tick_hz
+            for s, ticks in zip(self.selection.sessions, stretches, strict=True)
         }
 
     @property
@@ -251,23 +261,36 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         self._position[2] = state.get("open_chunks", 0)
         self._skip = state.get("worker_batches", 0)
 
-    def plan(self) -> EpochPlan:
-        """Windows and batches of the current epoch, over all ranks."""
-        epoch, _, open_chunks = self._position.tolist()
-        if self._planned is None or self._planned[0] != (epoch, open_chunks):
-            total = sum(s.n_spikes for s in self.selection.sessions)
+    def plan(self, epoch: int | None = None, open_chunks: int | None = None) -> EpochPlan:
+        """Windows and batches of an epoch over all ranks, by default of the current one.
+
+        Parameters
+        ----------
+        epoch : int, optional
+        open_chunks : int, optional
+            See `open_chunks`; by default that of the memory budget, or of the state that was loaded.
+        """
+        key = (
+            int(self._position[0]) if epoch is None else epoch,
+            int(self._position[2]) if open_chunks is None else open_chunks,
+        )
+        if self._planned is None or self._planned[0] != key:
             plan = plan_epoch(
                 self._sessions,
                 seed=self.seed,
-                epoch=epoch,
+                epoch=key[0],
                 shuffle=self.shuffle,
                 batches=self._batches,
                 weights=self._weights,
                 max_windows=self._max_windows,
-                mix=Mix.of(open_chunks, total) if open_chunks else None,
+                mix=Mix.of(key[1]) if key[1] else None,
             )
-            self._planned = (epoch, open_chunks), plan
+            self._planned = key, plan
         return self._planned[1]
+
+    def open_chunks(self, n_chunks: int) -> int:
+        """Chunks of spikes that an order keeps open where there is room for `n_chunks`; 0 where there is for all."""
+        return n_chunks if n_chunks < self._cutter.cache.first_chunk[-1] else 0
 
     @property
     def windows_hash(self) -> str:

@@ -168,11 +168,6 @@ class SpikeCache:
                 time.sleep(_WAIT_S)  # others have pinned it all, and will let go
             wanted = max(wanted // 2, 1)
 
-    @property
-    def open_chunks(self) -> int:
-        """Chunks that an order of windows should keep open at a time; 0 where there is room for all."""
-        return self.arena.n_slots if self.arena.n_slots < self.first_chunk[-1] else 0
-
     def lacks(self, lo: NDArray[np.int64], hi: NDArray[np.int64]) -> bool:
         """Whether something that windows need is not here."""
         return not self.arena.is_full and not self.arena.holds(_chunks(lo, hi)).all()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+import torch
 import torch.utils.data
 
 from nhdata.loading.batch import WindowBatch
@@ -21,8 +22,8 @@ class WindowLoader:
     dataset : WindowDataset
     """
 
-    def __init__(self, dataset: WindowDataset, num_workers: int, pin_memory: bool) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: WindowDataset, num_workers: int, pin_memory: bool, device: torch.device | None) -> None:
+        self.dataset, self._device = dataset, device
         self._loader = torch.utils.data.DataLoader(
             dataset,
             batch_size=None,
@@ -40,7 +41,7 @@ class WindowLoader:
 
     def __iter__(self) -> Iterator[WindowBatch]:
         self.dataset.load_state_dict(self.state_dict())
-        for batch in self._loader:
+        for batch in self._loader if self._device is None else on_device(self._loader, self._device):
             self._batches += self.dataset.world_size
             yield batch
         self._batches = 0
@@ -60,7 +61,13 @@ class WindowLoader:
         self._batches = state["batches"]
 
 
-def make_loader(dataset: WindowDataset, *, num_workers: int = 0, pin_memory: bool = False) -> WindowLoader:
+def make_loader(
+    dataset: WindowDataset,
+    *,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+    device: torch.device | str | None = None,
+) -> WindowLoader:
     """A resumable loader over `dataset`.
 
     Parameters
@@ -70,5 +77,27 @@ def make_loader(dataset: WindowDataset, *, num_workers: int = 0, pin_memory: boo
         Processes that read ahead; 0 reads in this one.
     pin_memory : bool
         Put batches in page-locked memory, for a GPU.
+    device : torch.device or str, optional
+        Hand out batches on this device. To a GPU the next batch is copied while the last one is used.
     """
-    return WindowLoader(dataset, num_workers, pin_memory)
+    return WindowLoader(dataset, num_workers, pin_memory, None if device is None else torch.device(device))
+
+
+def on_device(batches: Iterable[WindowBatch], device: torch.device) -> Iterator[WindowBatch]:
+    """The same batches on a device; on CUDA copied one ahead, in a stream of its own."""
+    if device.type != "cuda":
+        for batch in batches:
+            yield batch.to(device)
+        return
+    copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    ahead: WindowBatch | None = None
+    for batch in batches:
+        with torch.cuda.stream(copies):
+            moved = batch.to(device, non_blocking=True)
+        if ahead is not None:
+            yield ahead
+        torch.cuda.current_stream(device).wait_stream(copies)
+        moved.record_stream(torch.cuda.current_stream(device))
+        ahead = moved
+    if ahead is not None:
+        yield ahead

@@ -14,41 +14,48 @@ from nhdata.store.layout import CHUNK_SPIKES, SHARD_SPIKES
 if TYPE_CHECKING:
     from nhdata.loading.plan import SessionPlan
 
+MIN_SHARE = 0.08
 CHUNKS_PER_SHARD = SHARD_SPIKES // CHUNK_SPIKES
 
 
-def block_chunks(open_chunks: int) -> int:
-    """Chunks to read together, up to a whole shard: so many that two dozen such blocks can be open."""
-    return min(max(open_chunks // 24, 1), CHUNKS_PER_SHARD)
+def block_chunks(n_slots: int) -> int:
+    """Chunks to read together where there is room for `n_slots`, up to a whole shard."""
+    return min(max(n_slots // 16, 1), CHUNKS_PER_SHARD)
 
 
 @dataclass(frozen=True)
 class Mix:
     """Blocks of spikes are opened one after another, in random order; each spreads its windows at random over a while.
 
-    That while is as long as it takes to go through `open_spikes`, so that about ``open_spikes / block_spikes`` blocks
-    are open at any time, and a batch mixes windows of all of them.
+    That while is as long as it takes to go through `open_chunks` chunks: so many are open at any time, and a batch
+    mixes windows of all of them.
 
     Attributes
     ----------
-    block_spikes : int
-        Spikes of one session that are read together.
-    open_spikes : int
-        Spikes of all blocks that are open at a time.
-    total_spikes : int
-        Of all sessions.
+    block_chunks : int
+        Chunks of one session that are read together.
+    open_chunks : float
+        Chunks of all blocks that are open at a time.
     """
 
-    block_spikes: int
-    open_spikes: int
-    total_spikes: int
+    block_chunks: int
+    open_chunks: float
 
     @classmethod
-    def of(cls, open_chunks: int, total_spikes: int) -> Mix:
-        """Blocks for a cache of `open_chunks`, which must also hold what windows reach into beside their blocks."""
-        block = block_chunks(open_chunks)
-        open_spikes = max(open_chunks * block // (block + 2), 1) * CHUNK_SPIKES
-        return cls(block * CHUNK_SPIKES, open_spikes, total_spikes)
+    def of(cls, n_slots: int) -> Mix:
+        """For a cache of `n_slots`, which must also hold what windows reach into beside their blocks."""
+        block = block_chunks(n_slots)
+        return cls(block, max(0.85 * n_slots * block / (block + 2), 1.0))
+
+    def parts(self, n_spikes: Sequence[int]) -> list[Mix]:
+        """One for each of several groups of sessions that are gone through side by side.
+
+        Each gets the share of what may be open that it has of all spikes, but some even if it has few; and
+        blocks so small that a few of them are open.
+        """
+        share = [max(n / max(sum(n_spikes), 1), MIN_SHARE) for n in n_spikes]
+        chunks = [self.open_chunks * s / sum(share) for s in share]
+        return [Mix(max(min(self.block_chunks, int(n / 4)), 1), n) for n in chunks]
 
     def order(
         self, windows: NDArray[np.int64], sessions: Sequence[SessionPlan], rng: np.random.Generator
@@ -58,19 +65,22 @@ class Mix:
         Parameters
         ----------
         windows : (n, 2) int64
-            Session and mark. They get the share of what may be open that their sessions have of all spikes, but
-            room for a few blocks.
+            Session and mark.
+        sessions : sequence of SessionPlan
+        rng : numpy.random.Generator
         """
-        length = np.array([max(self.block_spikes * s.n_ticks // max(s.n_spikes, 1), 1) for s in sessions])
-        block_of = np.column_stack([windows[:, 0], windows[:, 1] // length[windows[:, 0]]])
+        block_spikes = self.block_chunks * CHUNK_SPIKES
+        n_spikes = np.array([max(s.n_spikes, 1) for s in sessions])
+        length = np.array([max(block_spikes * s.n_ticks // max(s.n_spikes, 1), 1) for s in sessions])
+        history = np.array([s.shape.history for s in sessions])
+        number = windows[:, 0]
+        block_of = np.column_stack([number, (windows[:, 1] - history[number]) // length[number]])
         blocks, block = np.unique(block_of, axis=0, return_inverse=True)
-        spikes_per_tick = np.array([s.n_spikes / s.n_ticks for s in sessions])
-        size = np.minimum(length * spikes_per_tick, [max(s.n_spikes, 1) for s in sessions])[blocks[:, 0]]
-        share = size.sum() / self.total_spikes
-        spread = max(share * self.open_spikes, min(4 * self.block_spikes, self.open_spikes / 4))
+        size = np.minimum(block_spikes, n_spikes)[blocks[:, 0]]
         place = rng.permutation(len(blocks))
         opens = np.empty(len(blocks))
         opens[place] = np.cumsum(size[place]) - size[place]
+        spread = self.open_chunks * CHUNK_SPIKES
         at = opens[block.ravel()] + spread * rng.random(len(windows))
         order = np.argsort(at, kind="stable")
         return windows[order], at[order] / (size.sum() + spread)

@@ -162,15 +162,16 @@ def plan_epoch(
     for number, (session, mark, n) in enumerate(zip(sessions, marks, wanted, strict=True)):
         if n != len(mark):
             mark = mark[_repeated(len(mark), n, draws) if shuffle else np.arange(n) * len(mark) // n]
-        group = session.n_units.bit_length() if shuffle else number
+        group = _group(session) if shuffle else number
         groups.setdefault(group, []).append(np.column_stack([np.full(mark.size, number, np.int64), mark]))
     parts: list[NDArray[np.int64]] = []
     when: list[float] = []  # of each batch, between 0 and 1
-    for group in sorted(groups):
+    mixes = mix and mix.parts([sum(s.n_spikes for s in sessions if _group(s) == g) for g in sorted(groups)])
+    for place, group in enumerate(sorted(groups)):
         windows = np.concatenate(groups[group])
         at = np.arange(len(windows), dtype=np.float64)
-        if shuffle and mix is not None:
-            windows, at = mix.order(windows, sessions, rng)
+        if shuffle and mixes:
+            windows, at = mixes[place].order(windows, sessions, rng)
         elif shuffle:
             windows = rng.permutation(windows)
         ends = batches(windows).tolist()
@@ -213,6 +214,11 @@ def quotas(n_windows: Sequence[int], n_spikes: Sequence[int], weights: Weights, 
         edges = [total * sum(weight[:k]) // whole for k in range(len(weight) + 1)]
         wanted = [b - a for a, b in pairwise(edges)]
     return [min(n, most) if most is not None else n for n in wanted]
+
+
+def _group(session: SessionPlan) -> int:
+    """Sessions of one group have numbers of units within a factor of two."""
+    return session.n_units.bit_length()
 
 
 def _repeated(n: int, wanted: int, rng: np.random.Generator) -> NDArray[np.int64]:
