@@ -122,8 +122,8 @@ _UNITS = (
 
 _ISI_EDGES_S = [f"{10 ** (k / 4 - 4):.4g}" for k in range(21)]
 _FEATURES = (
-    Column("rate_hz", "FLOAT", "Hz", "Spikes over the length of the window"),
-    Column("isi_cv", "FLOAT", "", "Standard deviation over mean of the inter-spike intervals"),
+    Column("rate_hz", "FLOAT", "Hz", "Spikes over the length of the window; 0 for a silent unit"),
+    Column("isi_cv", "FLOAT", "", "SD over mean of the inter-spike intervals; NULL with under 3 spikes"),
     *(
         Column(
             f"isi_hist_{k:02d}",
@@ -142,7 +142,7 @@ _FEATURES = (
         )
         for k in range(1, 11)
     ),
-    Column("fano_20ms", "FLOAT", "", "Variance over mean of the counts in 20 ms bins"),
+    Column("fano_20ms", "FLOAT", "", "Variance over mean of the counts in 20 ms bins; NULL without spikes"),
 )
 
 FEATURE_NAMES = tuple(column.name for column in _FEATURES)
@@ -162,7 +162,7 @@ TABLES: dict[str, Table] = {
         _UNITS,
     ),
     "unit_features": Table(
-        "the reference features of a unit in one window; NULL where undefined",
+        "the reference features of a unit in the first 60 s of good recording; NULL where undefined",
         "SELECT region, avg(fano_20ms) AS fano_20ms\nFROM units JOIN unit_features USING (unit_id) GROUP BY region",
         ("unit_id",),
         (
