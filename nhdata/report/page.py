@@ -114,7 +114,10 @@ def embed(panels: list[Panel]) -> tuple[str, list[str]]:
     if not panels:
         return "", []
     script, places = components([panel.model for panel in panels], wrap_script=False)
-    return script.replace("</", "<\\/"), list(places)
+    # inside a string of the script; elsewhere an HTML parser would see the end of the script, or a comment in it
+    for opens in ("</", "<!--", "<script"):
+        script = script.replace(opens, "<\\" + opens[1:])
+    return script, list(places)
 
 
 def _render(template: str, panels: list[Panel], **values: Any) -> str:

@@ -43,9 +43,9 @@ class StorePanels:
     n_silent : int
         Units without a spike, which have no place on a logarithmic axis.
     dropped : list of (source, reason, number of units)
-        Units left out at ingest, from the provenance of the first `n_opened` sessions.
+        Units left out at ingest, from the provenance of `n_told` sessions.
     rules : dict of source to rules for a good unit
-    n_opened : int
+    n_told : int
     """
 
     name: str
@@ -60,7 +60,7 @@ class StorePanels:
     n_silent: int
     dropped: list[tuple[str, str, int]]
     rules: dict[str, list[str]]
-    n_opened: int
+    n_told: int
 
 
 def store_panels(store: Store) -> StorePanels:
@@ -76,7 +76,7 @@ def store_panels(store: Store) -> StorePanels:
         "count(distinct subject) as n_subjects from sessions"
     )
     (silent,) = rows("select count(*) as n from units where not rate_hz > 0")
-    dropped, rules, n_opened = _provenance(store)
+    dropped, rules, n_told = _provenance(store)
     edges, rates = _rates(rows)
     return StorePanels(
         name=str(store.path),
@@ -106,7 +106,7 @@ def store_panels(store: Store) -> StorePanels:
         n_silent=silent["n"],
         dropped=dropped,
         rules=rules,
-        n_opened=n_opened,
+        n_told=n_told,
     )
 
 
@@ -124,11 +124,25 @@ def _rates(rows: Any) -> tuple[NDArray[np.float64], dict[str, NDArray[np.int64]]
 
 
 def _provenance(store: Store) -> tuple[list[tuple[str, str, int]], dict[str, list[str]], int]:
-    """Units left out by reason, and the rules, from the attributes of the sessions."""
+    """Units left out by reason, the rules, and of how many sessions.
+
+    The catalog tells; sessions that it has no provenance of, as a store of version 0.1 has, are opened one by one.
+    """
     dropped: Counter[tuple[str, str]] = Counter()
     rules: dict[str, list[str]] = {}
-    opened = store.session_ids[:N_OPENED]
-    for session_id in opened:
+    facts = store.sql(
+        "select source, kind, name, value, sum(n)::bigint as n from provenance where kind = 'dropped' group by all "
+        "union all select distinct source, kind, null, value, null from provenance where kind = 'rule' order by all"
+    ).to_pylist()
+    for fact in facts:
+        if fact["kind"] == "dropped":
+            dropped[fact["source"], fact["name"]] += fact["n"]
+        else:
+            rules.setdefault(fact["source"], []).append(fact["value"])
+    untold = store.sql(
+        "select session_id from sessions where session_id not in (select session_id from provenance) order by 1"
+    )["session_id"].to_pylist()
+    for session_id in untold[:N_OPENED]:
         session = store.session(session_id)
         provenance = session.attrs["provenance"]
         for reason, n in provenance["dropped"].items():
@@ -137,4 +151,5 @@ def _provenance(store: Store) -> tuple[list[tuple[str, str, int]], dict[str, lis
         if provenance["rule"] not in known:
             known.append(provenance["rule"])
     ranked = sorted(dropped.items(), key=lambda item: (item[0][0], -item[1], item[0][1]))
-    return [(source, reason, n) for (source, reason), n in ranked], rules, len(opened)
+    n_told = len(store.session_ids) - max(0, len(untold) - N_OPENED)
+    return [(source, reason, n) for (source, reason), n in ranked], rules, n_told

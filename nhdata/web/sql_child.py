@@ -7,6 +7,7 @@ process is a limit. The process is kept between queries, for starting it takes a
 from __future__ import annotations
 
 import multiprocessing as mp
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -113,6 +114,7 @@ class SqlChild:
 def _serve(pipe: Connection) -> None:
     """Answer queries until the other end is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(ImportError, ValueError, OSError):  # not on Windows, and not above a limit that is there
         import resource
 
@@ -122,6 +124,14 @@ def _serve(pipe: Connection) -> None:
         while True:
             task, arguments = pipe.recv()
             pipe.send(_answer(task, arguments))
+
+
+def _end_with_parent() -> None:
+    """A server that was killed leaves no query behind."""
+    parent = mp.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _select(store: Store, query: str, params: list[Any] | None) -> bytes:

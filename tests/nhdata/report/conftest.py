@@ -12,7 +12,7 @@ from nhdata.store.commit import add_session
 from nhdata.store.encode import encode
 from nhdata.store.store import Store
 
-EVIL = "</script><script>document.title='owned'</script>"
+EVIL = "<!--<script></script><script>document.title='owned'</script>"
 
 
 def hostile_recording() -> Recording:

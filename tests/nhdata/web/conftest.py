@@ -16,7 +16,7 @@ from nhdata.web.app import make_app
 
 TOKEN = "a-token-of-the-tests"
 PORT = 8765
-EVIL = "<script>document.title='owned'</script>"
+EVIL = "<!--<script></script><script>document.title='owned'</script>"
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,17 @@ def test_filter_and_sort(client) -> None:
 
 
 @pytest.mark.parametrize(
-    "where", ["region =", "1=1; drop table units", "unit_id in (select * from '/etc/passwd')", "("]
+    "where",
+    [
+        "region =",
+        "1=1; drop table units",
+        "rate_hz > ?",
+        "rate_hz > $x",
+        "/*",
+        "\x00",
+        "unit_id in (select * from '/etc/passwd')",
+        "(",
+    ],
 )
 def test_bad_sql_is_said_beside_what_was_typed(client, where) -> None:
     answer = client.get("/units", params={"where": where})

@@ -2,6 +2,10 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +55,30 @@ def test_a_process_that_dies_is_replaced(child, store) -> None:
     os.kill(child._process.pid, signal.SIGKILL)
     child._process.join()
     assert child.run(store, "select 1").num_rows == 1
+
+
+def test_a_killed_server_leaves_no_query_behind(web_root) -> None:
+    code = (
+        "import nhdata; from nhdata.web.sql_child import SqlChild; store = nhdata.open(__import__('sys').argv[1]); "
+        "child = SqlChild(); child.run(store, 'select 1'); print(child._process.pid, flush=True); child.limit_s = 300; "
+        f"child.run(store, {ENDLESS!r})"
+    )
+    server = subprocess.Popen([sys.executable, "-c", code, str(web_root)], stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    query = int(server.stdout.readline())
+    time.sleep(0.5)
+    server.kill()
+    server.communicate()
+    for _ in range(200):  # until it is gone, or a zombie that nobody waits for
+        try:
+            gone = Path(f"/proc/{query}/stat").read_text().split()[2] == "Z"
+        except FileNotFoundError:
+            gone = True
+        if gone:
+            return
+        time.sleep(0.1)
+    os.kill(query, signal.SIGKILL)
+    pytest.fail("the query runs on")
 
 
 def test_too_much_memory_is_an_error(child, store) -> None:
