@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nhcatalog.errors import UserError
 from nhdata.features.group import by_unit
 from nhdata.report.kernels import count_grid, isi_counts, lag_counts
 from nhdata.store.rows import unit_names
@@ -132,8 +135,30 @@ class SessionPanels:
     features: NDArray[np.float64]
 
 
+@contextmanager
+def reading(session: Session) -> Iterator[None]:
+    """What a damaged array raises, as one line that names the session."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, LookupError) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        problem = f"session {session.session_id} cannot be read ({said[:200]})"
+        raise UserError(problem, "'nhdata validate --deep' says what is damaged; ingest it again") from error
+
+
 def session_panels(session: Session) -> SessionPanels:
-    """Read a session once and reduce it to what a page can show."""
+    """Read a session once and reduce it to what a page can show.
+
+    Raises
+    ------
+    UserError
+        If it is damaged.
+    """
+    with reading(session):
+        return _session_panels(session)
+
+
+def _session_panels(session: Session) -> SessionPanels:
     units = session.units()
     tick, unit = session.read(0, session.n_spikes)
     order = by_place(units, session.n_units)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nhcatalog.errors import UserError
 from nhdata.store.store import Store
 
 N_REGIONS = 30
@@ -142,8 +143,13 @@ def _provenance(store: Store) -> tuple[list[tuple[str, str, int]], dict[str, lis
     untold = store.sql(
         "select session_id from sessions where session_id not in (select session_id from provenance) order by 1"
     )["session_id"].to_pylist()
+    n_told = len(store.session_ids) - len(untold)
     for session_id in untold[:N_OPENED]:
-        session = store.session(session_id)
+        try:
+            session = store.session(session_id)
+        except UserError:  # 'nhdata validate' tells; the others can still be shown
+            continue
+        n_told += 1
         provenance = session.attrs["provenance"]
         for reason, n in provenance["dropped"].items():
             dropped[session.source, reason] += n
@@ -151,5 +157,4 @@ def _provenance(store: Store) -> tuple[list[tuple[str, str, int]], dict[str, lis
         if provenance["rule"] not in known:
             known.append(provenance["rule"])
     ranked = sorted(dropped.items(), key=lambda item: (item[0][0], -item[1], item[0][1]))
-    n_told = len(store.session_ids) - max(0, len(untold) - N_OPENED)
     return [(source, reason, n) for (source, reason), n in ranked], rules, n_told

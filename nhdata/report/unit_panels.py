@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nhdata.report.session_panels import UnitGrid, unit_grid
+from nhdata.report.session_panels import UnitGrid, reading, unit_grid
 from nhdata.store.session import Session
 
 N_PARTS = 300
@@ -64,7 +64,18 @@ class UnitPanels:
 
 
 def unit_panels(session: Session, index: int) -> UnitPanels:
-    """Read one unit of a session."""
+    """Read one unit of a session.
+
+    Raises
+    ------
+    UserError
+        If the session is damaged.
+    """
+    with reading(session):
+        return _unit_panels(session, index)
+
+
+def _unit_panels(session: Session, index: int) -> UnitPanels:
     tick, unit = session.read(0, session.n_spikes)
     train = tick[unit == index]
     times_s = session.t_start_s + train / session.tick_hz

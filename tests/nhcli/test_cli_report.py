@@ -28,6 +28,21 @@ def test_an_unknown_session_is_one_line(nhdata_run, small_store, tmp_path) -> No
     assert not list(tmp_path.iterdir())
 
 
+def test_a_damaged_session_is_one_line(nhdata_run, small_store, tmp_path) -> None:
+    store = tmp_path / "data.zarr"
+    shutil.copytree(small_store, store)
+    first, second = sorted((store / "sessions" / "synthetic").glob("sim*"))
+    chunk = first / "spikes" / "tick" / "c" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:-100] + bytes(100))
+    shutil.rmtree(second)
+    for folder in (first, second):
+        result = nhdata_run("report", "--store", store, "--session", folder.name, "--out", tmp_path / "x.html")
+        assert result.exit_code == 1
+        (line,) = result.stderr.splitlines()
+        assert "nhdata validate" in line
+    assert nhdata_run("report", "--store", store, "--out", tmp_path / "x.html").exit_code == 0
+
+
 def test_a_picture_without_a_browser_says_what_to_do(nhdata_run, small_store, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     result = nhdata_run("report", "--store", small_store, "--out", tmp_path / "x.html", "--png")
