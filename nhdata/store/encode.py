@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nhdata.recording import Recording
+from nhdata.recording import Provenance, Recording
 from nhdata.store.columns import safe_names
 from nhdata.store.digest import content_hash
 from nhdata.store.layout import SCHEMA_VERSION, check_name
@@ -74,6 +74,11 @@ def encode(recording: Recording) -> Encoded:
         "n_spikes": int(tick.size),
         "content_hash": content_hash(recording, clock, tick, unit),
         "software": f"neurohorizon {version('neurohorizon')}",
-        "provenance": asdict(recording.provenance),
+        "provenance": _provenance(recording.provenance),
     }
     return Encoded(recording, clock, tick, unit, json.loads(json.dumps(attributes)))
+
+
+def _provenance(of: Provenance) -> dict[str, Any]:
+    """As plain dicts; `asdict` would count the pairs of a Counter."""
+    return asdict(replace(of, dropped=dict(of.dropped), original_ids=dict(of.original_ids)))

@@ -15,6 +15,8 @@ from nhdata.recording import Columns, Recording, Spikes
 from nhdata.store.layout import NO_TICK, NO_UNIT, tick_rate_hz
 
 LATE_START_S = 60.0
+BLOCK = 1 << 18
+"""Spikes that are put in order together: few enough to stay in a processor's cache."""
 READERS_FAULT = "this is a fault of the source's reader; please report it"
 
 
@@ -66,18 +68,54 @@ def sorted_ticks(spikes: Spikes, clock: Clock) -> tuple[NDArray[np.uint32], NDAr
     tick : (n_spikes,) uint32
     unit : (n_spikes,) uint16
     """
+    n = spikes.time.size
+    tick, unit = np.empty(n, np.uint32), np.empty(n, np.uint16)
+    held, done, last = np.empty(0, np.uint64), 0, np.uint64(0)
+    for start in range(0, n, BLOCK):
+        block = slice(start, min(start + BLOCK, n))
+        key = np.concatenate([held, _keys(spikes, clock, block)])
+        if not bool(np.all(key[1:] >= key[:-1])):
+            key.sort(kind="stable")  # spikes of one tick are rarely in the order of their units
+        if key[0] < last:
+            return _merged_ticks(spikes, clock)
+        last = key[-1] & ~np.uint64(0xFFFF)
+        ready = key.size if block.stop == n else int(np.searchsorted(key, last))
+        held = key[ready:]  # the next block may have spikes of the same tick
+        _split(key[:ready], tick[done : done + ready], unit[done : done + ready])
+        done += ready
+    return tick, unit
+
+
+def _merged_ticks(spikes: Spikes, clock: Clock) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
+    """As `sorted_ticks`, where order is found only in the whole: spikes come by unit or by probe."""
+    n = spikes.time.size
+    key = np.empty(n, np.uint64)
+    for start in range(0, n, BLOCK):
+        block = slice(start, min(start + BLOCK, n))
+        key[block] = _keys(spikes, clock, block)
+    key.sort(kind="stable")  # merges runs
+    tick, unit = np.empty(n, np.uint32), np.empty(n, np.uint16)
+    _split(key, tick, unit)
+    return tick, unit
+
+
+def _keys(spikes: Spikes, clock: Clock, block: slice) -> NDArray[np.uint64]:
+    """Tick and unit of each spike of a block as one number that sorts by both."""
+    time = spikes.time[block]
     if spikes.sample_rate_hz is None:
-        ticks: NDArray[Any] = np.rint((spikes.time - clock.t_start_s) * clock.tick_hz)
+        ticks: NDArray[Any] = np.rint((time - clock.t_start_s) * clock.tick_hz)
     else:
-        ticks = spikes.time - spikes.time.dtype.type(round(clock.t_start_s * clock.tick_hz))
+        ticks = time - time.dtype.type(round(clock.t_start_s * clock.tick_hz))
     key = ticks.astype(np.uint64)
     key <<= np.uint64(16)
-    key |= spikes.unit.astype(np.uint64)
-    if not bool(np.all(key[1:] >= key[:-1])):
-        key.sort(kind="stable")  # merges runs: recordings are nearly in order, or a few probes one after another
-    unit = (key & np.uint64(0xFFFF)).astype(np.uint16)
+    key |= spikes.unit[block].astype(np.uint64)
+    return key
+
+
+def _split(key: NDArray[np.uint64], tick: NDArray[np.uint32], unit: NDArray[np.uint16]) -> None:
+    np.copyto(unit, key, casting="unsafe")  # the low 16 bits
     key >>= np.uint64(16)
-    return key.astype(np.uint32), unit
+    np.copyto(tick, key, casting="unsafe")
 
 
 def check_recording(recording: Recording) -> None:

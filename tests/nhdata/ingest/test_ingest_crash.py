@@ -12,6 +12,8 @@ import nhdata
 import nhdata.store.publish
 from nhcatalog.catalog import Catalog
 from nhdata.ingest import ingest
+from nhdata.store.sweep import sweep
+from nhdata.store.validate import validate
 
 
 def staging(root):
@@ -149,7 +151,7 @@ print(n_operations, *last)
 def test_after_a_kill_at_any_moment_the_store_is_sound_and_a_second_run_completes_it(tmp_path, sortings, hashes):
     shutil.rmtree(sortings / "c")
     output = subprocess.run(
-        [sys.executable, "-W", "error", "-c", KILLED_WRITERS, tmp_path, sortings, "6"],
+        [sys.executable, "-W", "error", "-c", KILLED_WRITERS, tmp_path, sortings, "30"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         check=True,
         capture_output=True,
@@ -157,14 +159,25 @@ def test_after_a_kill_at_any_moment_the_store_is_sound_and_a_second_run_complete
     ).stdout
     whole = hashes(tmp_path / "whole.zarr")
     assert len(whole) == 2
-    committed = []
-    for last in output.split()[1:]:
+    committed, swept = [], 0
+    for k, last in enumerate(output.split()[1:]):
         root = tmp_path / f"{last}.zarr"
         if (root / "zarr.json").exists():
-            found = hashes(root)
+            assert validate(root, deep=True) == []
+            found = {row["session_id"]: row["content_hash"] for row in rows_of(root)}
             assert found.items() <= whole.items()
             committed.append(len(found))
+            if k % 2:  # sweeping is as good before the second run as after it
+                swept += len(sweep(root, grace_s=0))
         report = ingest(root, "phy", [sortings])
         assert report.failed == []
-        assert hashes(root) == whole
-    assert len(set(committed)) > 1  # some were killed before the first commit and some after
+        swept += len(sweep(root, grace_s=0))
+        assert {row["session_id"]: row["content_hash"] for row in rows_of(root)} == whole
+        assert list((root / "sessions").glob(".staging/*")) == []
+        assert len(list((root / "sessions" / "phy").iterdir())) == 1 + len(whole)
+    assert {0, 1} <= set(committed)  # some were killed before the first commit and some after
+    assert swept > 0
+
+
+def rows_of(root):
+    return nhdata.open(root).sql("select session_id, content_hash from sessions").to_pylist()

@@ -10,7 +10,8 @@ from hypothesis.extra import numpy as hnp
 
 from nhcatalog.errors import UserError
 from nhdata.recording import Series, Spikes
-from nhdata.store.ticks import check_recording, session_clock, sorted_ticks
+from nhdata.store import ticks as ticks_module
+from nhdata.store.ticks import Clock, check_recording, session_clock, sorted_ticks
 
 
 def spikes_at(*time, rate_hz=None):
@@ -109,3 +110,22 @@ def test_a_recording_that_breaks_a_promise_is_refused_and_named(recording, chang
     with pytest.raises(UserError, match=message) as caught:
         check_recording(replace(recording(), **change))
     assert "lab session mouse-1" in str(caught.value)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3)), max_size=40),
+    st.booleans(),
+    st.integers(1, 9),
+    st.sampled_from([None, 30000.0]),
+)
+def test_blocks_give_the_order_of_a_whole_sort(spikes, by_time, block, sample_rate_hz):
+    """In order by time, by unit or not at all; many spikes share a tick, also across blocks."""
+    if by_time:
+        spikes.sort(key=lambda spike: spike[0])
+    time = np.array([t for t, _ in spikes], float if sample_rate_hz is None else np.int64)
+    clock = Clock(0.0, 13.0, 1.0 if sample_rate_hz is None else sample_rate_hz)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ticks_module, "BLOCK", block)
+        tick, unit = sorted_ticks(Spikes(time, np.array([u for _, u in spikes], np.int32), sample_rate_hz), clock)
+    assert list(zip(tick.tolist(), unit.tolist(), strict=True)) == sorted(spikes)
+    assert (tick.dtype, unit.dtype) == (np.uint32, np.uint16)
