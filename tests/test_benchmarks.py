@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import json
 import sys
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 ROOT = Path(__file__).parent.parent / "benchmarks"
 MODULES = sorted(path.stem for path in (ROOT / "benchmarks").glob("bench_*.py"))
@@ -61,3 +63,24 @@ def test_every_benchmark_runs(
                 assert a == b
             else:  # peers that count in float seconds move what lies on an edge
                 np.testing.assert_allclose(a, b, rtol=1e-3, atol=0.05)
+
+
+def test_the_gpu_benchmark_measures_both_models_and_skips_without_cuda(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    gpu = importlib.import_module("gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu.py"])
+    gpu.main()
+    assert capsys.readouterr() == ("", "no CUDA device: nothing is measured\n")
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["gpu.py", "--device", "cpu", "--preset", "tiny", "--windows", "2", "--steps", "1", "--peak-tflops", "1"],
+    )
+    gpu.main()
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["model"] for row in rows] == ["neurohorizon tiny", "POYO as tiny"]
+    assert all(row["spikes_per_s"] > 0 and row["n_parameters"] > 1e5 for row in rows)
+    assert rows[0]["mfu"] == pytest.approx(rows[0]["tflop_per_step"] / rows[0]["step_s"])
