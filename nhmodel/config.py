@@ -18,8 +18,13 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """Which units, and what a window is."""
+    """Which units, and what a window is.
 
+    The task ``forecast`` is to say the counts of the horizon; ``co-smoothing``, those of some units over the history,
+    from the spikes of all others in it.
+    """
+
+    task: Literal["forecast", "co-smoothing"] = "forecast"
     select: str = "select unit_id from units where good"
     history_s: float = Field(0.5, gt=0)
     horizon_s: float = Field(0.5, gt=0)
@@ -56,11 +61,15 @@ class ModelConfig(_Section):
 
 
 class TrainConfig(_Section):
-    """How long and how fast to learn. Training ends at the first of its limits."""
+    """How long and how fast to learn. Training ends at the first of its limits.
+
+    ``table_lr`` is the rate of the learned table of units as a multiple of ``lr``.
+    """
 
     batch_size: int = Field(32, ge=1)
     accumulate: int = Field(1, ge=1)
     lr: float = Field(2e-3, gt=0)
+    table_lr: float = Field(4.0, gt=0)
     weight_decay: float = Field(0.02, ge=0)
     warmup: float = Field(0.1, ge=0, lt=1)
     grad_clip: float = Field(1.0, gt=0)

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from nhdata.loading import WindowBatch
 from nhmodel.config import DataConfig, ModelConfig
 from nhmodel.layers.blocks import Attention, DecoderLayer, FeedForward, SpikeAttention
-from nhmodel.layers.head import RateHead
+from nhmodel.layers.head import RateHead, smooth
 from nhmodel.layers.identity import UnitIdentity
 from nhmodel.layers.rotary import RotaryTime
 from nhmodel.loss import PoissonNLLLoss
 
 MAX_LOG_GAIN = 6.0
+HELD_OUT = 0.25
+"""Share of the units that are held out at a step of training co-smoothing."""
 
 
 class UnitTable(NamedTuple):
@@ -72,7 +74,9 @@ class NeuroHorizon(nn.Module):
         super().__init__()
         self.config, self.data = config, data
         dim, heads, dropout = config.dim, config.n_heads, config.dropout
-        self.n_bins = round(data.horizon_s / data.bin_s)
+        self.forecasts = data.task == "forecast"
+        n_history = round(data.history_s / data.bin_s)
+        self.n_bins = round(data.horizon_s / data.bin_s) if self.forecasts else n_history
         n_steps = math.ceil(data.history_s / config.latent_step_s)
         n_ema = len(data.ema_tau_s)
         self.identity = UnitIdentity(config.identity, n_units, dim, dropout, config.table_dropout)
@@ -84,8 +88,9 @@ class NeuroHorizon(nn.Module):
         self.process = nn.ModuleList(
             nn.ModuleList([Attention(dim, heads, dropout), FeedForward(dim, dropout)]) for _ in range(config.depth)
         )
-        self.decode = nn.ModuleList(DecoderLayer(dim, heads, dropout) for _ in range(config.decoder_depth))
-        n_history = round(data.history_s / data.bin_s)
+        self.decode = nn.ModuleList(
+            DecoderLayer(dim, heads, dropout, causal=self.forecasts) for _ in range(config.decoder_depth)
+        )
         self.head = RateHead(dim, self.n_bins, n_history, n_ema, config.head_hidden, config.rank, dropout)
         self.loss = PoissonNLLLoss()
         step = torch.arange(n_steps) - n_steps + 0.5
@@ -94,18 +99,19 @@ class NeuroHorizon(nn.Module):
             (step * data.history_s / n_steps).repeat_interleave(len(self.latents)),
             persistent=False,
         )
-        self.register_buffer("bin_time_s", (torch.arange(self.n_bins) + 0.5) * data.bin_s, persistent=False)
+        first = 0 if self.forecasts else -n_history
+        self.register_buffer("bin_time_s", (torch.arange(self.n_bins) + first + 0.5) * data.bin_s, persistent=False)
 
     @property
     def n_parameters(self) -> int:
         """Trainable numbers, the table of units included."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
-    def tokenize(self, batch: WindowBatch) -> Tokens:
+    def tokenize(self, batch: WindowBatch, held_out: Tensor | None = None) -> Tokens:
         """Number the units of a batch and point its spikes at them.
 
-        In training, random units of each window are not heard: their spikes are left out (they are still to be
-        forecast), so that no forecast hangs on one neighbour.
+        Units that are `held_out` (B, N) are not heard: their spikes are left out. In training of forecasts these are
+        random units of each window (they are still to be forecast), so that no forecast hangs on one neighbour.
 
         Returns
         -------
@@ -121,15 +127,23 @@ class NeuroHorizon(nn.Module):
             output_size=len(batch.token_unit),
         )
         row, time_s, cu_seqlens = unit_of[window, batch.token_unit], batch.token_time_s, batch.cu_seqlens
-        if self.training and self.config.unit_dropout > 0:
-            heard = heard & (torch.rand(heard.shape, device=unit.device) >= self.config.unit_dropout)
+        if held_out is None and self.training and self.config.unit_dropout > 0:
+            held_out = torch.rand(heard.shape, device=unit.device) < self.config.unit_dropout
+        if held_out is not None:
+            heard = heard & ~held_out
             kept = heard[window, batch.token_unit]
             row, time_s = row[kept], time_s[kept]
             lengths = torch.bincount(window[kept], minlength=len(batch))
             cu_seqlens = torch.cat([cu_seqlens[:1], lengths.cumsum(0).to(torch.int32)])
         return Tokens(row, time_s, cu_seqlens, unit, unit_of, heard)
 
-    def forward(self, batch: WindowBatch, units: UnitTable, columns: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        batch: WindowBatch,
+        units: UnitTable,
+        columns: Tensor | None = None,
+        held_out: Tensor | None = None,
+    ) -> Tensor:
         """Log expected counts.
 
         Parameters
@@ -140,14 +154,16 @@ class NeuroHorizon(nn.Module):
             Of the data set that `batch` came from.
         columns : (K,) int64, optional
             Forecast only these units of each window; all are heard.
+        held_out : (B, N) bool, optional
+            Units whose spikes are not heard, for co-smoothing.
 
         Returns
         -------
         (B, T, N) float32
-            Log of the expected count of each unit in each bin of the horizon, or (B, T, K) of some of them;
-            columns of padding are meaningless.
+            Log of the expected count of each unit in each bin of the horizon (of the history, in co-smoothing), or
+            (B, T, K) of some of them; columns of padding are meaningless.
         """
-        tokens = self.tokenize(batch)
+        tokens = self.tokenize(batch, held_out)
         embedding = self.identity(units.features[tokens.unit], units.row[tokens.unit])
         bins = self.encode(tokens, embedding, len(batch))
         log_mean = units.log_mean[tokens.unit][tokens.unit_of]
@@ -178,12 +194,27 @@ class NeuroHorizon(nn.Module):
         return bins
 
     def _past(self, batch: WindowBatch, log_mean: Tensor) -> tuple[Tensor, Tensor]:
-        """Each unit's own past: (B, N, H + M) for the own-history path, its last M columns for the population."""
+        """What the head is told of the units besides their embeddings.
+
+        Returns
+        -------
+        own : (B, N, H + M)
+            For the own-history path: counts, and moving averages at the end of the history.
+        population : (B, T, N, M)
+            For the population path: the same averages for every bin; in co-smoothing, averages about each bin.
+        """
         mean_hz = log_mean.exp()[:, None] / self.data.bin_s
         floor_hz = 0.2 * mean_hz + 0.02
-        ema = torch.log((batch.ema_hz + floor_hz) / (mean_hz + floor_hz)) * batch.unit_mask[:, None]
-        own = torch.cat([batch.history.sqrt(), ema], dim=1).transpose(1, 2)
-        return own, ema.transpose(1, 2)
+        rate_hz = (
+            batch.ema_hz if self.forecasts else smooth(batch.history.float(), len(self.data.ema_tau_s)).flatten(1, 2)
+        )
+        averages = torch.log((rate_hz / (1 if self.forecasts else self.data.bin_s) + floor_hz) / (mean_hz + floor_hz))
+        averages = averages * batch.unit_mask[:, None]
+        if self.forecasts:
+            own = torch.cat([batch.history.sqrt(), averages], dim=1).transpose(1, 2)
+            return own, averages.transpose(1, 2)[:, None]
+        own = averages.new_zeros(len(batch), batch.history.shape[2], self.head.from_own.in_features)
+        return own, averages.unflatten(1, (self.n_bins, -1)).transpose(2, 3)
 
     def compute_loss(self, batch: WindowBatch, units: UnitTable) -> Tensor:
         """Mean Poisson loss over the valid (bin, unit) pairs of a batch.
@@ -191,6 +222,10 @@ class NeuroHorizon(nn.Module):
         Where windows have more than ``config.loss_units`` units, a random choice of that many stands for all of
         them: the gradient is the same on average, and the cost of a step stops growing.
         """
+        if not self.forecasts:
+            held_out = torch.rand(batch.unit_mask.shape, device=batch.unit_mask.device) < HELD_OUT
+            weight = (held_out & batch.unit_mask)[:, None]
+            return self.loss(self(batch, units, held_out=held_out), batch.history, weight)
         counts, mask, columns = batch.counts, batch.unit_mask[:, None], None
         if self.training and counts.shape[-1] > self.config.loss_units:
             columns = torch.randperm(counts.shape[-1], device=counts.device)[: self.config.loss_units]

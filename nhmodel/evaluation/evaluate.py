@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from nhdata.store.store import Store, open_store
 from nhmodel.baselines import BASELINES
 from nhmodel.calibration import Calibration
 from nhmodel.config import Config
+from nhmodel.cosmoothing import CoSmoothingRidge, co_smoothed, held_out_units
 from nhmodel.evaluation.identity import REGIMES, predict, unseen_forecasts
 from nhmodel.evaluation.plan import plan_sessions
 from nhmodel.evaluation.result import MODEL, Evaluation, Example
 from nhmodel.evaluation.session import BaselineForecast, ScoredSession, baseline_forecasts, oracle_forecasts
 from nhmodel.metrics import ScoreSums
+from nhmodel.model import NeuroHorizon
 from nhmodel.run import RunInfo, load
 from nhmodel.training.schedule import free_threads
 from nhmodel.units import rows_by_id, unit_table
@@ -96,6 +99,10 @@ def evaluate(
         session = out.open(planned.selection, None if planned.seen else reference_s)
         if session is None:
             continue
+        if not model.forecasts:
+            rows = rows_by_id(info.unit_ids) if planned.seen else None
+            out.add_co_smoothing(session, "seen" if planned.seen else "zero-shot", model, rows)
+            continue
         if planned.seen:
             units = unit_table(session.known, rows_by_id(info.unit_ids), mean=session.null)
             out.add_model(session, "seen", predict(model, session.scored, units), pictured=True)
@@ -154,7 +161,7 @@ class _Scores:
 
     def __init__(self, split: str, config: Config, store: Store) -> None:
         self.config, self.store = config, store
-        self.result = Evaluation(split, config.data.horizon_s, config.data.bin_s)
+        self.result = Evaluation(split, config.data.horizon_s, config.data.bin_s, task=config.data.task)
         self.digest = hashlib.sha256()
 
     def open(self, selection: Selection, reference_s: float | None) -> ScoredSession | None:
@@ -202,6 +209,40 @@ class _Scores:
             if best is None or forecast.tuned_loss < best.tuned_loss:
                 best = forecast
         return best
+
+    def add_co_smoothing(
+        self, session: ScoredSession, regime: str, model: NeuroHorizon, rows: dict[str, int] | None
+    ) -> None:
+        """Add what the run, the mean and ridge regression say of the units that are held out."""
+        held_out = held_out_units(session.truth.n_units).numpy()
+        if not held_out.any():
+            self.result.skipped[session.truth.session_id] = "too few units to hold one out"
+            return
+        units = unit_table(session.known, rows, mean=session.null)
+        truth = replace(
+            session.truth,
+            unit_id=session.truth.unit_id[held_out],
+            history=session.truth.history[..., held_out],
+            ema_hz=session.truth.ema_hz[..., held_out],
+            counts=session.truth.history[..., held_out],
+        )
+        null, region = session.null[held_out], self.result.regions[truth.session_id]
+        self.result.regions[truth.session_id] = region[held_out]
+
+        def parts(windows: SessionWindows) -> tuple[NDArray[Any], NDArray[Any]]:
+            return windows.history[..., ~held_out], windows.history[..., held_out]
+
+        ridge = CoSmoothingRidge().fit(*parts(session.fit), parts(session.tune), null)
+        found = {
+            MODEL: co_smoothed(model, session.scored, units),
+            "null": np.broadcast_to(null, truth.counts.shape),
+            "flat": np.broadcast_to(truth.counts.mean((0, 1)), truth.counts.shape),
+            "ridge": ridge.predict(parts(session.truth)[0]),
+        }
+        for name, expected in found.items():
+            sums = self.result.sums.setdefault((regime, name), ScoreSums())
+            sums.add(truth.session_id, truth.t_s, truth.counts, expected, null)
+        self.result.calibration[regime] = Calibration.of(truth.counts, found[MODEL], truth.bin_s)
 
     def finished(self) -> Evaluation:
         """All scores, without the models that had nothing to say in some sessions."""

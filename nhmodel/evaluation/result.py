@@ -37,6 +37,7 @@ class Evaluation:
     ----------
     split : str
     horizon_s, bin_s : float
+    task : {"forecast", "co-smoothing"}
     sums : dict of (regime, model) to ScoreSums
         Regimes of one group of sessions share the sums of baselines and oracles.
     windows_hash : str
@@ -53,6 +54,7 @@ class Evaluation:
     split: str
     horizon_s: float
     bin_s: float
+    task: str = "forecast"
     sums: dict[tuple[str, str], ScoreSums] = field(default_factory=dict)
     windows_hash: str = ""
     skipped: dict[str, str] = field(default_factory=dict)
@@ -137,6 +139,7 @@ class Evaluation:
         return {
             "schema": 1,
             "run": run,
+            "task": self.task,
             "split": self.split,
             "horizon_s": self.horizon_s,
             "bin_s": self.bin_s,

@@ -52,18 +52,18 @@ class RateHead(nn.Module):
         Parameters
         ----------
         unit : (B, N, dim)
-        ema : (B, N, n_ema)
-            Log ratios of moving averages.
+        ema : (B, T or 1, N, n_ema)
+            Log ratios of moving averages, for every bin or one for all.
         heard : (B, N) bool
             False for units that are left out, padding among them.
 
         Returns
         -------
-        (B, rank)
+        (B, T or 1, rank)
         """
         weight = self.pop_in(self.norm_unit(unit)).unflatten(-1, (ema.shape[-1], -1))
-        total = torch.einsum("bnm,bnmr->br", ema * heard[..., None], weight)
-        return self.dropout(total / heard.sum(1).clamp(min=1).sqrt()[:, None])
+        total = torch.einsum("btnm,bnmr->btr", ema * heard[:, None, :, None], weight)
+        return self.dropout(total / heard.sum(1).clamp(min=1).sqrt()[:, None, None])
 
     def forward(self, bins: Tensor, unit: Tensor, own: Tensor, population: Tensor) -> Tensor:
         """Log of rate over reference mean.
@@ -74,7 +74,7 @@ class RateHead(nn.Module):
         unit : (B, N, dim)
         own : (B, N, n_history + n_ema)
             The unit's own past: compressed counts, then log ratios of moving averages.
-        population : (B, rank)
+        population : (B, T or 1, rank)
             From `population`.
 
         Returns
@@ -90,7 +90,16 @@ class RateHead(nn.Module):
         out = out + self.offset_unit(unit).transpose(1, 2)
         gain = torch.einsum("bnf,bnfk->bnk", own, self.own_unit(unit).unflatten(-1, (own.shape[-1], -1)))
         out = out + torch.einsum("bnk,tk->btn", gain, self.own_bin)
-        return out + torch.einsum("br,trs,bns->btn", population, self.pop_bin, self.pop_out(unit))
+        turned = torch.einsum("btr,trs->bts", population.expand(-1, bins.shape[1], -1), self.pop_bin)
+        return out + torch.einsum("bts,bns->btn", turned, self.pop_out(unit))
+
+
+def smooth(counts: Tensor, n_widths: int) -> Tensor:
+    """Counts (B, H, N) averaged about each bin by Gaussians of 0.7, 1.4, 2.8, … bins: (B, H, n_widths, N)."""
+    bins = torch.arange(counts.shape[1], device=counts.device)
+    width = 0.7 * 2.0 ** torch.arange(n_widths, device=counts.device)
+    weight = torch.exp(-0.5 * ((bins[:, None] - bins) / width[:, None, None]) ** 2)
+    return torch.einsum("whk,bkn->bhwn", weight / weight.sum(-1, keepdim=True), counts)
 
 
 def _decays(n_bins: int, n: int) -> Tensor:

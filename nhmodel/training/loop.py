@@ -20,7 +20,7 @@ from nhmodel.data import open_windows
 from nhmodel.model import NeuroHorizon
 from nhmodel.run import RunInfo
 from nhmodel.training.schedule import free_threads, noise_seed, one_cycle, progress
-from nhmodel.training.setup import open_fabric, split_sessions, unseen_validation
+from nhmodel.training.setup import open_fabric, parameter_groups, split_sessions, unseen_validation
 from nhmodel.training.standing import Standing, resume_at, save
 from nhmodel.training.validation import Validation, Validator
 from nhmodel.units import rows_by_id, unit_table
@@ -88,7 +88,7 @@ def train(
     loader = make_loader(windows["train"], num_workers=config.data.num_workers, pin_memory=fabric.device.type == "cuda")
 
     info = RunInfo.of(config, store, windows["train"], windows, held_out)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(parameter_groups(model, settings), weight_decay=settings.weight_decay)
     net, optimizer = fabric.setup(model, optimizer)
     net.mark_forward_method("compute_loss")
     if settings.compile:
@@ -130,7 +130,7 @@ def train(
                 standing.minutes = fabric.broadcast((time.monotonic() - began) / 60)
                 standing.done = progress(standing.step, standing.minutes, settings.max_steps, settings.max_minutes)
                 for group in optimizer.param_groups:
-                    group["lr"] = settings.lr * one_cycle(standing.done, settings.warmup)
+                    group["lr"] = group["peak_lr"] * one_cycle(standing.done, settings.warmup)
                 optimizer.step()
                 optimizer.zero_grad()
                 standing.step += 1

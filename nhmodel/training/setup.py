@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import lightning_fabric
 import numpy as np
@@ -12,8 +13,9 @@ from lightning_fabric.strategies import DDPStrategy
 
 from nhcatalog.errors import UserError
 from nhdata.loading.selection import Selection
-from nhmodel.config import Config
+from nhmodel.config import Config, TrainConfig
 from nhmodel.data import open_windows
+from nhmodel.model import NeuroHorizon
 from nhmodel.training.validation import Validation
 from nhmodel.units import unit_table
 
@@ -33,6 +35,14 @@ def open_fabric() -> lightning_fabric.Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def parameter_groups(model: NeuroHorizon, settings: TrainConfig) -> list[dict[str, Any]]:
+    """All parameters, with the learned table of units at a rate of its own: a row learns only from its own windows."""
+    table = [] if model.identity.table is None else [model.identity.table]
+    rest = [p for p in model.parameters() if p.requires_grad and all(p is not row for row in table)]
+    rates = ((rest, settings.lr), (table, settings.lr * settings.table_lr))
+    return [{"params": params, "lr": lr, "peak_lr": lr} for params, lr in rates if params]
 
 
 def split_sessions(selection: Selection, n_unseen: int, seed: int) -> tuple[Selection, tuple[str, ...]]:

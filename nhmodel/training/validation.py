@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nhdata.loading import WindowDataset
 from nhmodel.checkpoint import save_weights
+from nhmodel.cosmoothing import held_out_units
 from nhmodel.likelihood import bits
 from nhmodel.model import NeuroHorizon, UnitTable
 from nhmodel.training.standing import Standing
@@ -54,10 +55,14 @@ def validation_fp_bps(
         if len(batch) == 0:  # another rank had one batch more
             continue
         batch = batch.to(device)
-        log_rate, mask = model(batch, units).double(), batch.unit_mask[:, None]
+        counts, mask, held_out = batch.counts, batch.unit_mask, None
+        if not model.forecasts:
+            held_out = held_out_units(mask.shape[1]).to(device).expand_as(mask)
+            counts, mask = batch.history, mask & held_out
+        log_rate = model(batch, units, held_out=held_out).double()
         log_null = units.log_mean[batch.unit_id.clamp(min=0)][:, None].double().expand_as(log_rate)
-        nll, null = (((x.exp() - batch.counts * x) * mask).sum() for x in (log_rate, log_null))
-        sums += torch.stack([nll, null, batch.counts.sum().double()])
+        nll, null = (((x.exp() - counts * x) * mask[:, None]).sum() for x in (log_rate, log_null))
+        sums += torch.stack([nll, null, (counts * mask[:, None]).sum().double()])
     nll, null, n_spikes = reduce(sums).tolist()
     return bits(nll, null, n_spikes) or 0.0
 

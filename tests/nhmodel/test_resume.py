@@ -23,6 +23,7 @@ from nhmodel.model import NeuroHorizon
 from nhmodel.run import load
 from nhmodel.training import train, validation
 from nhmodel.training.schedule import one_cycle
+from nhmodel.training.setup import parameter_groups
 from nhmodel.training.standing import Standing
 
 STEPS = 30
@@ -47,7 +48,12 @@ def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(store, run_config, tmp_path / "run", on_step=interrupt_at(stop))
-    assert load_state(last_checkpoint(tmp_path / "run"))["loader"] == {"epoch": epoch, "batches": batches, "seed": 0}
+    loader = load_state(last_checkpoint(tmp_path / "run"))["loader"]
+    assert {name: loader[name] for name in ("epoch", "batches", "seed")} == {
+        "epoch": epoch,
+        "batches": batches,
+        "seed": 0,
+    }
     standing = train(store, run_config, tmp_path / "run", resume=True)
     assert standing.step == STEPS
     found, expected = last_weights(tmp_path / "run"), last_weights(run)
@@ -187,7 +193,8 @@ def test_a_step_of_several_batches_follows_the_mean_of_their_gradients(
 
     model, settings = load(tmp_path / "run"), config.train  # the best so far are the first
     lr = settings.lr * one_cycle(0.0, settings.warmup)
-    optimizer = torch.optim.AdamW(model.train().parameters(), lr=lr, weight_decay=settings.weight_decay)
+    groups = parameter_groups(model.train(), settings.model_copy(update={"lr": lr}))
+    optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
     torch.stack([model.compute_loss(batch, units) for _, batch, units in seen]).mean().backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
     optimizer.step()
