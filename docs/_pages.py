@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -69,7 +71,7 @@ def walk(path: str, command: click.Command) -> list[tuple[str, click.Command]]:
 def _command(path: str, command: click.Command) -> list[str]:
     context = click.Context(command, info_name=path)
     heading = "##" if " " not in path else "###"
-    lines = [f"{heading} `{path}`", "", *_paragraphs(command.help or ""), ""]
+    lines = [f"{heading} `{path}`", "", *_paragraphs(inspect.cleandoc(command.help or "")), ""]
     usage = " ".join([path, *command.collect_usage_pieces(context)])
     if isinstance(command, click.Group):
         return lines
@@ -77,16 +79,16 @@ def _command(path: str, command: click.Command) -> list[str]:
     rows = [
         record
         for parameter in command.params
-        if (record := parameter.get_help_record(context)) is not None and parameter.name != "help"
+        if isinstance(parameter, click.Option) and (record := parameter.get_help_record(context)) is not None
     ]
     if rows:
         lines += ["| option | |", "|---|---|"]
-        lines += [f"| `{_cell(option)}` | {_cell(help_text)} |" for option, help_text in rows]
+        lines += [f"| <code>{_cell(option)}</code> | {_cell(help_text)} |" for option, help_text in rows]
     return [*lines, ""]
 
 
 def _cell(text: str) -> str:
-    return re.sub(r"\s+", " ", text).replace("|", "\\|")
+    return html.escape(re.sub(r"\s+", " ", text), quote=False).replace("|", "&#124;").replace("*", "&#42;")
 
 
 def _paragraphs(text: str) -> list[str]:
