@@ -149,8 +149,9 @@ def _best(work: Callable[[], object], n: int = 5) -> float:
 def _features(intervals: list[Array], counts_10ms: NDArray[np.int64], duration_s: float) -> Array:
     """The same 33 columns from the intervals of every unit and its counts in bins of 10 ms, unit by unit."""
     out = np.empty((len(intervals), 33))
+    by_unit = np.ascontiguousarray(counts_10ms.T)  # unit by unit in memory is twenty times as fast as in columns
     for k, isi in enumerate(intervals):
-        counts = counts_10ms[:, k]
+        counts = by_unit[k]
         deviation = counts - counts.mean()
         twenty = counts[: len(counts) // 2 * 2].reshape(-1, 2).sum(1)
         out[k, 0] = counts.sum() / duration_s

@@ -35,7 +35,8 @@ def burst_index(trains: Trains, interval_s: float = 0.006) -> FloatArray:
     [0.5]
     """
     out = np.zeros((trains.n_units, 1), np.int64)
-    over_units(_in_bursts, trains, (whole_ticks(interval_s, trains.tick_hz, "interval_s"),), out)
+    least = np.uint32(min(whole_ticks(interval_s, trains.tick_hz, "interval_s"), 2**32 - 1))
+    over_units(_in_bursts, trains, (least,), out)
     return exact.ratios(out[:, 0], trains.n_spikes)
 
 
@@ -44,15 +45,18 @@ def _in_bursts(
     tick: NDArray[np.uint32],
     first: NDArray[np.int64],
     stop: NDArray[np.int64],
-    least: int,
+    least: np.uint32,
     out: NDArray[np.int64],
 ) -> None:
     """Spikes with a neighbour fewer than `least` ticks away."""
     for u in range(first.shape[0]):
+        n = np.int64(0)
         for p in range(first.shape[1]):
             one = tick[first[u, p] : stop[u, p]]
-            before = False
-            for i in range(one.size):
-                after = i + 1 < one.size and bool(np.int64(one[i + 1]) - np.int64(one[i]) < least)
-                out[u, 0] += before or after
-                before = after
+            if one.size < 2:
+                continue
+            n += np.int64(np.uint32(one[1] - one[0]) < least)
+            n += np.int64(np.uint32(one[-1] - one[-2]) < least)
+            for i in range(1, one.size - 1):
+                n += np.int64((np.uint32(one[i] - one[i - 1]) < least) | (np.uint32(one[i + 1] - one[i]) < least))
+        out[u, 0] = n

@@ -31,7 +31,8 @@ def refractory_violations(trains: Trains, refractory_s: float = 0.0015) -> NDArr
         If `refractory_s` is negative or not a number.
     """
     out = np.zeros((trains.n_units, 1), np.int64)
-    over_units(_short_intervals, trains, (whole_ticks(refractory_s, trains.tick_hz, "refractory_s"),), out)
+    least = np.uint32(min(whole_ticks(refractory_s, trains.tick_hz, "refractory_s"), 2**32 - 1))
+    over_units(_short_intervals, trains, (least,), out)
     return out[:, 0]
 
 
@@ -104,12 +105,14 @@ def _short_intervals(
     tick: NDArray[np.uint32],
     first: NDArray[np.int64],
     stop: NDArray[np.int64],
-    least: int,
+    least: np.uint32,
     out: NDArray[np.int64],
 ) -> None:
     """Intervals of fewer than `least` ticks."""
     for u in range(first.shape[0]):
+        n = np.int64(0)
         for p in range(first.shape[1]):
             one = tick[first[u, p] : stop[u, p]]
             for i in range(one.size - 1):
-                out[u, 0] += np.int64(one[i + 1]) - np.int64(one[i]) < least
+                n += np.int64(np.uint32(one[i + 1] - one[i]) < least)
+        out[u, 0] = n
