@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -39,6 +40,8 @@ from nhdata.workers import Workers, run_tasks
 
 VERSION = 1
 STAGING = ".staging"
+STALE_S = 86_400
+TRIES = 10  # other writers of the same session may come between two renames
 Dtype = Literal["u1", "u2"]
 
 
@@ -77,7 +80,7 @@ def write_counts(
     dtype : {"u1", "u2"}
         Unsigned integers of one or two bytes. A session with a larger count fails; none is ever wrapped.
     memory_mb : int
-        For the data of all sessions counted at once; a process needs some 200 MB for itself besides.
+        For the data of all sessions counted at once; a process needs some 300 MB for itself besides.
     workers : Workers, optional
     on_outcome : callable
         Told each outcome as it comes.
@@ -100,8 +103,7 @@ def write_counts(
     for outcome in run_tasks(partial(_count_one, job), chosen, workers, on_death=died):
         report.add(outcome)
         on_outcome(outcome)
-    with suppress(OSError):  # another writer may be staging
-        (out / STAGING).rmdir()
+    _sweep(out / STAGING)
     return report
 
 
@@ -111,7 +113,7 @@ def _open_root(job: CountsJob) -> None:
     try:
         found = json.loads((job.out / "zarr.json").read_text()).get("attributes", {})
     except FileNotFoundError:
-        if job.out.exists() and (not job.out.is_dir() or any(job.out.iterdir())):
+        if job.out.exists() and not all(path.name.startswith((".", "zarr.json")) for path in job.out.iterdir()):
             raise UserError(f"{job.out} holds other things", "name a new folder for the counts") from None
         document = {"zarr_format": 3, "node_type": "group", "attributes": wanted}
         open_files(job.out).write("zarr.json", json.dumps(document, indent=2).encode())
@@ -218,8 +220,26 @@ def count_block(
 
 def _move(folder: Path, place: Path) -> None:
     """`folder` to where `place` is; what was there goes away. A session's old counts are never mixed with new ones."""
-    old = folder.with_name(f"{folder.name}.old")
-    with suppress(FileNotFoundError):
-        os.rename(place, old)
-    os.rename(folder, place)
-    shutil.rmtree(old, ignore_errors=True)
+    for k in range(TRIES):
+        old = folder.with_name(f"{folder.name}.old{k}")
+        with suppress(FileNotFoundError):
+            os.rename(place, old)
+        try:
+            os.rename(folder, place)
+        except OSError:
+            if k == TRIES - 1 or not place.exists():
+                raise
+        else:
+            return
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _sweep(staging: Path) -> None:
+    """Remove what writers that died long ago were staging."""
+    for folder in staging.glob("*"):
+        with suppress(FileNotFoundError):
+            if time.time() - folder.stat().st_mtime > STALE_S:
+                shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # another writer may be staging
+        staging.rmdir()

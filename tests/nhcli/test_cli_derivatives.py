@@ -38,6 +38,8 @@ def test_wrong_words_are_one_line(nhdata_run, small_store, tmp_path) -> None:
         (("counts", "--bin", 0.02, "--out", tmp_path), "holds other things"),
         (("counts", "--bin", 0.02, "--out", tmp_path / "c", "--memory", 3), "3 MB for a session is too little"),
         (("counts", "--bin", 0.02, "--out", tmp_path / "c", "--session", "nobody"), "no session 'nobody'"),
+        (("counts", "--bin", 0.02, "--out", "s3://lab/counts"), "s3://lab/counts is in an object store"),
+        (("features", "--out-dir", "s3://lab/f"), "s3://lab/f is in an object store"),
         (("features", "--intervals", "trails"), "no interval table 'trails'"),
         (("features", "--set", "burst"), "no set of features 'burst'"),
         (("features", "--at", 5, "--window", 0, 60), "both a window and the start of one"),

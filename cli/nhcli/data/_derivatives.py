@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import click
@@ -12,6 +13,17 @@ from nhcli.output import print_json, progress_bar
 
 if TYPE_CHECKING:
     from nhdata.derivatives.outcomes import Outcome, Report
+
+
+def local_folder(text: str) -> Path:
+    """The folder that an option names."""
+    from nhcatalog.errors import UserError
+    from nhcatalog.place import Url, to_place
+
+    place = to_place(text)
+    if isinstance(place, Url):
+        raise UserError(f"{text} is in an object store", "name a folder of this machine")
+    return place
 
 
 class Outcomes(ExitStack):

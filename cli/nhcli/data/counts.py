@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from nhcli import options
 from nhcli.base import Command
-from nhcli.data._derivatives import Outcomes
+from nhcli.data._derivatives import Outcomes, local_folder
 
 
 @click.command("counts", cls=Command)
@@ -63,7 +61,7 @@ def command(
     with Outcomes(len(chosen), "counts", progress) as outcomes:
         report = write_counts(
             chosen,
-            Path(out),
+            local_folder(out),
             bin_s,
             dtype=dtype,  # type: ignore[arg-type]
             memory_mb=memory_mb,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from nhcli import options
 from nhcli.base import Command
-from nhcli.data._derivatives import Outcomes
+from nhcli.data._derivatives import Outcomes, local_folder
 from nhcli.output import print_json, progress_bar, write_rows
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def command(
     workers = Workers(jobs, scheduler)
     if out_dir is not None:
         with Outcomes(len(chosen), "features", progress) as outcomes:
-            report = write_features(chosen, Path(out_dir), job, workers=workers, on_outcome=outcomes.add)
+            report = write_features(chosen, local_folder(out_dir), job, workers=workers, on_outcome=outcomes.add)
         ctx.exit(outcomes.finish(report, as_json))
     rows = _rows(chosen, job, workers, progress)
     if as_json:

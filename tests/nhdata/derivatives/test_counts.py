@@ -164,6 +164,25 @@ def test_processes_write_the_same(store, tmp_path):
         assert opened(tmp_path / "one.zarr", session_id).identical(opened(tmp_path / "two.zarr", session_id))
 
 
+def test_two_writers_of_one_session_do_not_hurt_each_other(tmp_path, monkeypatch):
+    place = tmp_path / "session"
+    rename, came = os.rename, []
+
+    def between(source, target):
+        if target == place and not came:
+            came.append(True)
+            (place / "c").mkdir(parents=True)  # another writer's
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", between)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "counts").touch()
+    module._move(tmp_path / "mine", place)
+    assert came
+    assert [p.name for p in place.iterdir()] == ["counts"]
+    assert [p.name for p in tmp_path.iterdir()] == ["session"]
+
+
 SLOW = """
 import sys, time
 from pathlib import Path
@@ -192,4 +211,8 @@ def test_a_killed_run_leaves_whole_sessions_and_is_gone_on_with(store, root, tmp
     assert sorted(p.name for p in out.iterdir()) == [".staging", "long", "zarr.json"]
     report = write_counts(choose(store), out, 0.02)
     assert [o.session_id for o in report.skipped] == ["long"]
+    (left,) = (out / ".staging").iterdir()
+    os.utime(left, (0, 0))  # a day later
+    write_counts(choose(store), out, 0.02)
+    assert not (out / ".staging").exists()
     np.testing.assert_array_equal(opened(out, "short").counts, store.session("short").counts(0.02))
