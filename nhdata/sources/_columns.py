@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nhdata.names import safe_name
+
 UNKNOWN = "unknown"
 MAX_TEXT = 200
 
 COMPUTED = frozenset({"unit_id", "session_id", "source", "unit_index", "good", "n_spikes", "rate_hz"})
 """Names the catalog gives to what it works out itself; a source's column of that name is left out."""
-
-
-def safe_name(text: str) -> str:
-    """`text` as a column or table name: letters, digits and ``_`` only."""
-    return re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or "_"
 
 
 def is_plain(values: NDArray[Any]) -> bool:

@@ -15,7 +15,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
-from nhdata.store.layout import node_name
+from nhdata.names import safe_name
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ def safe_names(columns: Mapping[str, T]) -> dict[str, T]:
     """The same columns or tables under names that are safe in a store; two names that become one get a number."""
     safe: dict[str, T] = {}
     for name, values in columns.items():
-        place = node_name(name)
+        place = safe_name(name)
         while place in safe:
             place += "_2"
         safe[place] = values

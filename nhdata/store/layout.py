@@ -39,17 +39,6 @@ def check_name(kind: str, name: str) -> str:
     return name
 
 
-def node_name(name: str) -> str:
-    """A source's own name for a column or a table, made safe as the name of a Zarr node.
-
-    Examples
-    --------
-    >>> node_name("RT (ms)"), node_name("../x")
-    ('RT_ms', 'x')
-    """
-    return re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_")[:128] or "unnamed"
-
-
 def tick_rate_hz(duration_s: float) -> float:
     """The finest clock whose uint32 ticks hold a session of this length.
 

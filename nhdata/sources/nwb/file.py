@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from nhcatalog.errors import UserError
 from nhdata.sources import SourceError
 from nhdata.sources._files import AGAIN, existing, one_line
 from nhdata.sources._http import Http
@@ -90,7 +91,9 @@ def open_remote(url: str, http: Http) -> Iterator[tuple[Group, dict[str, str]]]:
 def _readable(place: Path | str) -> Iterator[None]:
     try:
         yield
-    except (OSError, RuntimeError, KeyError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file makes h5py raise nearly anything, SystemError among it
         raise SourceError(place, f"not a whole NWB (HDF5) file ({one_line(error)})", AGAIN) from error
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from nhdata.names import safe_name
 from nhdata.recording import Series
 from nhdata.sources import SourceError
-from nhdata.sources._columns import safe_name
 from nhdata.sources.nwb.nodes import Dataset, Group, is_elsewhere, members, read_all
 from nhdata.sources.nwb.tables import as_text
 

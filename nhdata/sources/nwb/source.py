@@ -32,7 +32,8 @@ class NwbSource:
 
     Regions and probes come from the units table or, by each unit's first electrode, from the electrodes
     table. NWB gives electrode coordinates in µm. Spans of time come from ``/intervals``, signals from
-    ``/processing``. The session's id is the file's ``identifier``, made safe as a folder name.
+    ``/processing``. What lies between the units' ``obs_intervals`` becomes ``invalid_times``, where the file has
+    none. The session's id is the file's ``identifier``, made safe as a folder name.
 
     Of a file at an address only what is needed is fetched, so its provenance has no hash but the server's own name for
     the version, where it gives one.
@@ -55,6 +56,7 @@ class NwbSource:
             yield replace(ref, session_id=self._session_id_or_none(ref))
 
     def load(self, ref: SessionRef) -> Recording:
+        from nhdata.sources.nwb.observed import unobserved
         from nhdata.sources.nwb.series import read_series
         from nhdata.sources.nwb.tables import as_text, read_intervals
         from nhdata.sources.nwb.units import read_units
@@ -65,12 +67,15 @@ class NwbSource:
             intervals = read_intervals(file)
             ends_s = [float(table["stop_s"].max()) for table in intervals.values() if len(table["stop_s"])]
             ends_s = [end_s for end_s in ends_s if end_s <= good.last_s + LONGEST_SILENCE_S]
+            stop_s = max([good.last_s, *ends_s])
+            if "invalid_times" not in intervals and (gaps := unobserved(file["units"], stop_s)) is not None:
+                intervals["invalid_times"] = gaps
             return Recording(
                 source=self.name,
                 session_id=safe_id(identifier),
                 spikes=Spikes(good.time_s, good.row),
                 units=good.units,
-                stop_s=max([good.last_s, *ends_s]),
+                stop_s=stop_s,
                 provenance=Provenance(
                     files=() if ref.url else describe_files([ref.path], ref.path.parent),
                     original_ids={"identifier": identifier, **origin},

@@ -93,6 +93,9 @@ class PhySource:
                 original_ids={"folder": folder.name},
                 rule=rule,
                 dropped=dict(Counter(rating[~good])),
+                notes=()
+                if (folder / "params.py").is_file()
+                else (f"{rate_hz:g} samples per second by the user's word",),
             ),
         )
 

@@ -76,6 +76,29 @@ def test_series(nwb_file: Path) -> None:
     assert series["speed"].value.tolist() == [0.5, 1.0, 1.5]
 
 
+def observe(path: Path, *spans: tuple[float, float]) -> None:
+    with h5py.File(path, "a") as file:
+        file["units/obs_intervals"] = np.array(spans)
+        file["units/obs_intervals_index"] = np.full(5, len(spans))
+
+
+@pytest.mark.parametrize(
+    ("spans", "gaps"),
+    [
+        ([(0, 20), (20, 100)], None),
+        ([(0, 20), (30, 100)], [(20, 30)]),
+        ([(30, 45), (5, 20), (5, 10), (44, 60)], [(0, 5), (20, 30), (60, 80)]),
+        ([(np.nan, 20), (7, 3)], None),
+    ],
+)
+def test_times_that_nobody_observed_are_invalid(
+    nwb_file: Path, spans: list[tuple[float, float]], gaps: list[tuple[float, float]] | None
+) -> None:
+    observe(nwb_file, *spans)
+    found = load_one(nwb_file).intervals.get("invalid_times")
+    assert gaps == (None if found is None else list(zip(found["start_s"], found["stop_s"], strict=True)))
+
+
 def test_a_file_that_rates_nothing_keeps_every_unit(nwb_file: Path) -> None:
     with h5py.File(nwb_file, "a") as file:
         del file["units/quality"], file["units/electrodes"], file["units/electrode_group"]

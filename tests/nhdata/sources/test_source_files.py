@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from nhdata.sources import SourceError
 from nhdata.sources import _spikes as spikes_module
-from nhdata.sources._columns import add_columns, safe_name, stack_columns
+from nhdata.sources._columns import add_columns, stack_columns
 from nhdata.sources._files import describe_files, read_npy, safe_id
 from nhdata.sources._spikes import check_spike_times, cluster_ids, select_spikes
 from nhdata.store.layout import check_name
@@ -180,7 +180,6 @@ def test_columns_that_do_not_fit_a_table_are_left_out() -> None:
     }
     add_columns(columns, more.items(), {"fine metric": "fine metric (µV)"})
     assert list(columns) == ["region", "fine_metric_V"]
-    assert safe_name("../..") == "_"
 
 
 def test_stacked_columns_fill_what_one_table_lacks() -> None:

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nhcatalog.errors import UserError
+from nhdata.names import safe_name
 from nhdata.store.layout import (
     CHUNK_SPIKES,
     SHARD_SPIKES,
     TICK_RATES_HZ,
     block_offsets,
     check_name,
-    node_name,
     shard_spikes,
     tick_at,
     tick_rate_hz,
@@ -96,10 +96,10 @@ def test_a_safe_name_is_left_as_it_is():
 
 
 @given(st.text())
-def test_any_text_becomes_a_safe_node_name(text):
-    name = node_name(text)
+def test_any_text_becomes_a_safe_name(text):
+    name = safe_name(text)
     assert name.isascii()
     assert 1 <= len(name) <= 128
     assert name.replace("_", "a").isalnum()
     assert not name.startswith("__")  # Zarr keeps those for itself
-    assert node_name(name) == name
+    assert safe_name(name) == name
