@@ -178,16 +178,32 @@ class NeuroHorizon(nn.Module):
     def encode(self, tokens: Tokens, embedding: Tensor, n_windows: int) -> Tensor:
         """States of the horizon's bins: (B, T, dim)."""
         latent_angle, bin_angle = self.rotary(self.latent_time_s), self.rotary(self.bin_time_s)
+        return self.think(self._listen(tokens, embedding, n_windows), latent_angle, bin_angle)
+
+    def states(self, batch: WindowBatch, units: UnitTable) -> Tensor:
+        """What the encoder makes of each step of the past: (B, steps of the latent grid, dim), for readouts."""
+        tokens = self.tokenize(batch)
+        embedding = self.identity(units.features[tokens.unit], units.row[tokens.unit])
+        latents = self._settle(self._listen(tokens, embedding, len(batch)), self.rotary(self.latent_time_s))
+        return latents.unflatten(1, (-1, len(self.latents))).mean(2)
+
+    def _listen(self, tokens: Tokens, embedding: Tensor, n_windows: int) -> Tensor:
+        """Latents (B, L, dim) that have read the spikes."""
         n_steps = len(self.latent_time_s) // len(self.latents)
         x = self.latents.repeat(n_steps, 1).expand(n_windows, -1, -1)
-        x = self.read(x, latent_angle, embedding, tokens.row, self.rotary(tokens.time_s), tokens.cu_seqlens)
-        return self.think(x, latent_angle, bin_angle)
+        angle = self.rotary(self.latent_time_s)
+        return self.read(x, angle, embedding, tokens.row, self.rotary(tokens.time_s), tokens.cu_seqlens)
 
-    def think(self, x: Tensor, latent_angle: Tensor, bin_angle: Tensor) -> Tensor:
-        """From latents that have read the spikes to states of bins: the part whose shapes never change."""
+    def _settle(self, x: Tensor, latent_angle: Tensor) -> Tensor:
+        """Latents after they have thought among themselves."""
         x = self.read_think(x)
         for attend, think in self.process:
             x = think(attend(x, latent_angle))
+        return x
+
+    def think(self, x: Tensor, latent_angle: Tensor, bin_angle: Tensor) -> Tensor:
+        """From latents that have read the spikes to states of bins: the part whose shapes never change."""
+        x = self._settle(x, latent_angle)
         bins = self.bins.expand(len(x), -1, -1)
         for layer in self.decode:
             bins = layer(bins, bin_angle, x, latent_angle)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +25,7 @@ def session_windows(windows: WindowDataset) -> SessionWindows:
     """
     (session_id,) = windows.session_ids
     batches = list(windows)
+    onset_s = onsets(Session(windows.selection.sessions[0].path).intervals().get("trials", {}))
     return SessionWindows(
         session_id=session_id,
         unit_id=np.array(windows.unit_ids),
@@ -31,15 +35,13 @@ def session_windows(windows: WindowDataset) -> SessionWindows:
         counts=_narrow(np.concatenate([b.counts.numpy() for b in batches])),
         bin_s=windows.bin_s,
         ema_tau_s=windows.ema_tau_s,
-        onset_s=_onsets(Session(windows.selection.sessions[0].path)),
+        onset_s=np.sort(onset_s[np.isfinite(onset_s)]),
     )
 
 
-def _onsets(session: Session) -> NDArray[np.float64]:
-    """When trials began: the onset of the stimulus where there is one."""
-    trials = session.intervals().get("trials", {})
-    onset_s = next((trials[name] for name in ONSETS if name in trials), np.zeros(0))
-    return np.sort(onset_s[np.isfinite(onset_s)]).astype(np.float64)
+def onsets(trials: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+    """When each trial of a table began, NaN where it is not known: the onset of the stimulus where there is one."""
+    return next((trials[name].astype(np.float64) for name in ONSETS if name in trials), np.zeros(0))
 
 
 def _narrow(counts: NDArray[np.int16]) -> NDArray[np.unsignedinteger]:
