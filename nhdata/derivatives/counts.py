@@ -100,10 +100,12 @@ def write_counts(
     plan_counts(1, 1, 1, job.memory_mb)
     _open_root(job)
     report = Report()
-    for outcome in run_tasks(partial(_count_one, job), chosen, workers, on_death=died):
-        report.add(outcome)
-        on_outcome(outcome)
-    _sweep(out / STAGING)
+    try:
+        for outcome in run_tasks(partial(_count_one, job), chosen, workers, on_death=died):
+            report.add(outcome)
+            on_outcome(outcome)
+    finally:
+        _sweep(out / STAGING)
     return report
 
 
