@@ -103,7 +103,7 @@ def spike_trains(
     Raises
     ------
     UserError
-        If there is no piece, or one that does not end after it starts.
+        If there is no piece, or one that does not end after it starts; if spikes are not sorted, or of no unit.
 
     Examples
     --------
@@ -113,11 +113,11 @@ def spike_trains(
     ([2, 1, 0], 0.035)
     """
     spans = united(pieces)
-    lo, hi = (int(np.searchsorted(tick, np.uint32(min(t, 2**32 - 1)))) for t in (spans[0, 0], spans[-1, 1]))
+    edges = np.clip(spans.ravel(), 0, 2**32 - 1).astype(np.uint32)
+    lo, hi = np.searchsorted(tick, edges[[0, -1]])
     train, start = by_unit(tick[lo:hi], unit[lo:hi], n_units)
     if len(spans) == 1:
         return Trains(train, start[:-1, None], start[1:, None], spans, tick_hz)
-    edges = np.minimum(spans.ravel(), 2**32 - 1).astype(np.uint32)
     first, stop = np.empty((2, n_units, len(spans)), np.int64)
     for u in range(n_units):
         places = start[u] + np.searchsorted(train[start[u] : start[u + 1]], edges)

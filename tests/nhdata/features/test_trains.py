@@ -49,6 +49,17 @@ def test_a_window_without_time_is_refused(pieces, message):
         spike_trains(*NOTHING, n_units=1, tick_hz=1e6, pieces=pieces)
 
 
+def test_a_window_may_start_before_the_clock_and_end_after_it():
+    tick = np.array([0, 5, 2**32 - 2], np.uint32)
+    trains = spike_trains(tick, np.zeros(3, np.uint16), n_units=1, tick_hz=1000.0, pieces=[(-10, 2**32 + 5)])
+    assert trains.n_spikes.tolist() == [3]
+    assert fano_factor(trains, [0.01]).shape == (1, 1)
+    assert autocorrelogram(trains, 0.005, 0.01).tolist() == [[0, 1]]
+    early = spike_trains(tick, np.zeros(3, np.uint16), n_units=1, tick_hz=1000.0, pieces=[(-10, 0), (3, 9)])
+    assert early.n_spikes.tolist() == [1]
+    assert presence_ratio(early, 0.005).tolist() == [1 / 3]
+
+
 def test_units_are_chosen_by_row():
     trains = made()
     np.testing.assert_array_equal(reference_features(trains.units([2, 0])), reference_features(trains)[[2, 0]])
