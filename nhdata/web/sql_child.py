@@ -22,6 +22,7 @@ from nhdata.loading.selection import freeze_selection
 from nhdata.store.store import Store
 
 LIMIT_S = 10.0
+MAX_WAIT = 6
 MEMORY_BYTES = 6 * 2**30
 
 
@@ -31,7 +32,7 @@ class SqlChild:
     Parameters
     ----------
     limit_s : float
-        Seconds that a query may take, waiting for those before it included.
+        Seconds that a query may take.
     """
 
     def __init__(self, limit_s: float = LIMIT_S) -> None:
@@ -62,16 +63,15 @@ class SqlChild:
 
     def _ask(self, task: Callable[..., Any], *arguments: Any) -> Any:
         """What a task gives, done in the process."""
-        too_long = UserError(f"the SQL took more than {self.limit_s:g} s", "ask for less at a time")
-        if not self._lock.acquire(timeout=self.limit_s):
-            raise too_long
+        if not self._lock.acquire(timeout=MAX_WAIT * self.limit_s):
+            raise UserError("other queries are still running", "wait a moment, and ask again")
         try:
             pipe = self._start()
             try:
                 pipe.send((task, arguments))
                 if not pipe.poll(self.limit_s):
                     self._stop()
-                    raise too_long
+                    raise UserError(f"the SQL took more than {self.limit_s:g} s", "ask for less at a time")
                 answer = pipe.recv()
             except (EOFError, OSError):
                 self._stop()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import socket
-import threading
+import tempfile
 import webbrowser
 from contextlib import suppress
 from pathlib import Path
@@ -37,23 +38,31 @@ def command(store: str, port: int, browser: bool, runs: Path | None, as_json: bo
 
     if runs is not None and not runs.is_dir():
         raise UserError(f"{runs} is not a folder", "name the folder that 'nhmodel train --out' writes into")
-    listening = _listen(port)
-    port = listening.getsockname()[1]
-    token = secrets.token_urlsafe(24)
-    app = make_app(store, token, port, runs)
-    url = f"http://{HOST}:{port}/?token={token}"
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, ws="none", timeout_graceful_shutdown=2
-    )
-    if as_json:
-        print_json({"schema": 1, "url": url})
-    else:
-        click.echo(url)
-        click.echo("Ctrl-C ends it", err=True)
-    if browser:
-        threading.Timer(0.5, webbrowser.open, [url]).start()
-    with suppress(KeyboardInterrupt):  # the usual end
-        uvicorn.Server(config).run(sockets=[listening])
+    with _listen(port) as listening:
+        port = listening.getsockname()[1]
+        token = secrets.token_urlsafe(24)
+        url = f"http://{HOST}:{port}/?token={token}"
+        app = make_app(store, token, port, runs)
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, ws="none", timeout_graceful_shutdown=2
+        )
+        if as_json:
+            print_json({"schema": 1, "url": url})
+        else:
+            click.echo(url)
+            click.echo("Ctrl-C ends it", err=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, once uvicorn hands it on
+        with tempfile.TemporaryDirectory(prefix="nhdata-serve-") as folder, suppress(KeyboardInterrupt):
+            if browser:
+                webbrowser.open(_redirect(Path(folder), url))
+            uvicorn.Server(config).run(sockets=[listening])
+
+
+def _redirect(folder: Path, url: str) -> str:
+    """A page that only this user can read and that leads to `url`: a browser's command line is everyone's to see."""
+    page = folder / "open.html"
+    page.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={url}"><a href="{url}">open</a>')
+    return page.as_uri()
 
 
 def _listen(port: int) -> socket.socket:

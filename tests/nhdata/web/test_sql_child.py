@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,18 @@ def test_what_takes_too_long_is_killed_and_the_next_query_runs(store) -> None:
         os.kill(first, 0)
     child.limit_s = 30.0
     assert child.run(store, "select 1").num_rows == 1
+    child.close()
+
+
+def test_a_query_waits_for_a_slow_one_before_it(store) -> None:
+    child = SqlChild(limit_s=4.0)
+    child.run(store, "select 1")
+    with ThreadPoolExecutor() as threads:
+        slow = threads.submit(child.run, store, ENDLESS)
+        while not child._lock.locked():
+            time.sleep(0.01)
+        assert child.run(store, "select 1").num_rows == 1
+        assert isinstance(slow.exception(), UserError)
     child.close()
 
 
