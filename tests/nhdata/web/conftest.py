@@ -59,7 +59,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def client(web_root: Path, runs: Path) -> Iterator[TestClient]:
     """A browser that has opened the printed address."""
     base = f"http://127.0.0.1:{PORT}"
-    with TestClient(make_app(str(web_root), TOKEN, PORT, runs), base_url=base) as client:
+    with TestClient(make_app(str(web_root), TOKEN, PORT, runs, limit_s=60.0), base_url=base) as client:
         assert client.get("/", params={"token": TOKEN}).status_code == 200
         yield client
 

@@ -23,7 +23,7 @@ def test_an_object_store_has_reports_and_an_app(url, token) -> None:
     store = nhdata.open(url)
     assert "<section>" in store_page(store)
     assert "sim" in session_page(store, "sim")
-    with TestClient(make_app(url, token, 1), base_url="http://127.0.0.1:1") as client:
+    with TestClient(make_app(url, token, 1, limit_s=60.0), base_url="http://127.0.0.1:1") as client:
         assert "1–1 of 1" in client.get("/", params={"token": token}).text
         assert client.get("/unit", params={"id": "sim/probe00/3"}).status_code == 200
         form, origin = {"name": "all", "where": "good"}, {"origin": "http://127.0.0.1:1"}
