@@ -32,6 +32,8 @@ TRIAL_COLUMNS = (
 )
 CAMERAS = ("left", "right", "body")
 RESAMPLE_HZ = 1000.0
+LONGEST_WHEEL_S = 12 * 3600.0
+"""Time stamps that span more are damaged; resampled, they would fill any memory."""
 LOWPASS_HZ = 20.0
 LOWPASS_ORDER = 8
 
@@ -214,12 +216,12 @@ def wheel_velocity(
     Returns
     -------
     time_s, velocity : (m,) float64
-        Empty where the recording is too short for the filter.
+        Empty where the recording is too short for the filter, or longer than `LONGEST_WHEEL_S`.
     """
     from scipy.signal import butter, sosfiltfilt
 
     empty = np.empty(0)
-    if len(time_s) < 2 or not np.isfinite(position).all():
+    if len(time_s) < 2 or not np.isfinite(position).all() or not time_s[-1] - time_s[0] <= LONGEST_WHEEL_S:
         return empty, empty
     even_s = np.arange(time_s[0], time_s[-1], 1 / RESAMPLE_HZ)
     even_s = even_s[even_s <= time_s[-1]]

@@ -9,6 +9,7 @@ import pytest
 
 from nhdata.recording import Recording
 from nhdata.sources import SourceError, SourceOptions
+from nhdata.sources.ibl.behaviour import wheel_velocity
 from nhdata.sources.ibl.list import read_list, session_name
 from nhdata.sources.ibl.source import IblSource
 
@@ -246,3 +247,8 @@ def test_the_brain_wide_map_freeze(realdata: Path) -> None:
     assert sum(len(one.insertions) for one in listed) == 699
     assert len({one.name for one in listed}) == 459
     assert len({one.name.lab for one in listed if one.name}) == 12
+
+
+def test_a_wheel_of_absurd_length_is_not_resampled() -> None:
+    time_s = np.array([0.0, 1.0, 1e9])
+    assert wheel_velocity(time_s, np.zeros(3))[0].size == 0
