@@ -59,7 +59,8 @@ def open_bucket(name: str) -> S3Store:
             f"s3://{name}: this process was forked from one that reads from S3",
             "start workers by spawn: DataLoader(…, multiprocessing_context='spawn')",
         )
-    return _open(name, tuple(sorted((key, value) for key, value in os.environ.items() if key.startswith("AWS_"))))
+    aws = sorted((key, value) for key, value in os.environ.items() if key.startswith("AWS_") and value)
+    return _open(name, tuple(aws))
 
 
 @lru_cache(maxsize=16)
@@ -70,7 +71,7 @@ def _open(name: str, aws: tuple[tuple[str, str], ...]) -> S3Store:
         raise UserError(f"AWS_ENDPOINT_URL={endpoint} is no address", "give it as https://host:port")
     provider = None
     anonymous = environment.get("AWS_SKIP_SIGNATURE", "").lower() in ("1", "true", "yes")
-    if not anonymous and not any(key in environment for key in _CREDENTIALS):
+    if not anonymous and not any(environment.get(key) for key in _CREDENTIALS):
         provider = _boto3_credentials()
         anonymous = provider is None
     return S3Store(

@@ -6,12 +6,12 @@ gigabytes that it may hold (10). It may be removed at any time.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -60,22 +60,18 @@ class Cache:
             If what is fetched has not `n_bytes` bytes, or the folder cannot be written.
         """
         path = self._path(address, version)
-        try:
+        with self._errors():
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with _locked(path.with_name(f".{path.name}.part")) as part:
-                found = self.find(address, version, n_bytes)
-                if found is not None:
-                    return found
-                content = fetch()
-                if len(content) != n_bytes:
-                    raise UserError(f"{address}: {len(content)} bytes came of {n_bytes}", "try again")
-                part.write(content)
-                part.publish(path)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
-                remedy = "name another folder in $NHDATA_CACHE, or a smaller bound in $NHDATA_CACHE_GB"
-                raise UserError(f"{self.folder}: cannot keep copies there ({error.strerror})", remedy) from None
-            raise
+            part = _Part(path.with_name(f".{path.name}.part"))
+        with part:
+            found = self.find(address, version, n_bytes)
+            if found is not None:
+                return found
+            content = fetch()
+            if len(content) != n_bytes:
+                raise UserError(f"{address}: {len(content)} bytes came of {n_bytes}", "try again")
+            with self._errors():
+                part.publish(content, path)
         self._since_look += n_bytes
         if self._since_look > min(_LOOK_AFTER_BYTES, self.bound // 8):
             self._since_look = 0
@@ -93,6 +89,14 @@ class Cache:
                 break
             Path(path).unlink(missing_ok=True)
             too_many -= size
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            remedy = "name another folder in $NHDATA_CACHE, or a smaller bound in $NHDATA_CACHE_GB"
+            raise UserError(f"{self.folder}: cannot keep copies there ({error.strerror})", remedy) from None
 
     def _path(self, address: str, version: str) -> Path:
         digest = hashlib.sha256(f"{address}\n{version}".encode()).hexdigest()
@@ -123,36 +127,34 @@ def _cache(folder: str, gigabytes: str) -> Cache:
     return Cache(Path(folder), bound)
 
 
-class _locked:
-    """A part file that one process or thread at a time writes; another that wants it waits."""
+class _Part:
+    """A file in the making, of one process and thread at a time: another that wants it waits here."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._published = False
-
-    def __enter__(self) -> _locked:
         while True:
-            self._file = open(self._path, "wb")
+            self._file = open(path, "wb")  # noqa: SIM115 - closed by __exit__
             fcntl.flock(self._file, fcntl.LOCK_EX)
-            try:
-                if os.path.samestat(os.fstat(self._file.fileno()), self._path.stat()):
-                    return self
-            except FileNotFoundError:
-                pass
-            self._file.close()  # who held it before us moved it into place
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(self._file.fileno()), path.stat()):
+                    return
+            self._file.close()  # who held it before moved it into place
 
-    def write(self, content: bytes) -> None:
+    def __enter__(self) -> None:
+        pass
+
+    def publish(self, content: bytes, path: Path) -> None:
         self._file.write(content)
         self._file.flush()
-
-    def publish(self, path: Path) -> None:
         os.rename(self._path, path)
         self._published = True
 
     def __exit__(self, *exc: object) -> None:
         if not self._published:
             self._path.unlink(missing_ok=True)
-        self._file.close()
+        with suppress(OSError):  # what a full disk did not take
+            self._file.close()
 
 
 def _stat(file: os.DirEntry[str]) -> os.stat_result | None:

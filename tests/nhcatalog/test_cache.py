@@ -114,15 +114,19 @@ def test_a_part_that_a_dead_process_left_does_no_harm(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == [path.name]
 
 
-def test_a_full_disk_is_said(tmp_path: Path) -> None:
-    def full() -> bytes:
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file" / "below", Path("/proc/nowhere")):
+        with pytest.raises(UserError, match=r"cannot keep copies there .*NHDATA_CACHE"):
+            Cache(folder, 1000).add("a", "1", 3, giving(b"one"))
+
+    def full(*paths: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(UserError, match=r"cannot keep copies there .*NHDATA_CACHE"):
-        Cache(tmp_path, 1000).add("a", "1", 3, full)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="NHDATA_CACHE"):
-        Cache(tmp_path / "file" / "below", 1000).add("a", "1", 3, giving(b"one"))
+    monkeypatch.setattr(os, "rename", full)
+    with pytest.raises(UserError, match="No space left"):
+        Cache(tmp_path / "full", 1000).add("a", "1", 3, giving(b"one"))
+    assert os.listdir(tmp_path / "full") == []
 
 
 def test_the_environment_says_where_and_how_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

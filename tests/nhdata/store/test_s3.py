@@ -192,3 +192,14 @@ def test_lost_objects_are_found(url):
     assert [problem.kind for problem in validate(url)] == ["missing"]
     with pytest.raises(UserError, match="no session here"):
         nhdata.open(url).session("mouse-1")
+
+
+@pytest.mark.parametrize("path", ["../other", "/etc", "sessions/../../x", "sessions\\\\x", ""])
+def test_a_log_cannot_lead_out_of_the_store(url, path):
+    files = open_files(f"{url}/catalog")
+    entry = files.read("log/0000000001.json").decode()
+    named = nhdata.open(url).snapshot.entries["mouse-1"].path
+    assert named in entry
+    files.write("log/0000000001.json", entry.replace(named, path).encode())
+    with pytest.raises(UserError, match=r"0000000001\.json"):
+        nhdata.open(url)
