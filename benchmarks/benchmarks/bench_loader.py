@@ -1,20 +1,31 @@
 """A batch of 64 windows, each 1 s of spikes and 25 × 302 counts of the next 0.5 s: the loader beside its peers."""
 
+from collections.abc import Iterator
 from dataclasses import fields
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import torch
+import torch.utils.data
 
-from nhdata.loading import WindowBatch, WindowDataset
+from nhdata.loading import WindowBatch, WindowDataset, WindowLoader, make_loader
 from nhdata.loading.selection import select_units
 from nhdata.store.session import Session
 from nhdata.store.store import open_store
 
-from .data import N_UNITS, add, recording
+from .data import N_SPIKES, N_UNITS, add, recording
 
 BATCH, HISTORY_S, HORIZON_S, BIN_S = 64, 1.0, 0.5, 0.02
+N_BATCHES = 32
+TEN_SESSIONS = (
+    (31_168_943, 302, 5382), (27_860_790, 294, 5015), (13_133_018, 291, 7200), (12_355_315, 134, 5853),
+    (7_638_177, 138, 5031), (6_953_627, 128, 5014), (2_996_599, 80, 6499), (2_191_468, 19, 4019),
+    (1_586_392, 70, 4699), (454_639, 17, 3691),
+)  # fmt: skip
+"""Spikes, units and seconds of ten IBL sessions."""
 EMA_TAU_S = (0.05, 0.2, 0.8, 3.2, 12.8)
 
 
@@ -55,7 +66,7 @@ class Batch(_Windows):
     def setup(self, root: str) -> None:
         super().setup(root)
         self.time_s, self.unit = Session(self.plain.selection.sessions[0].path).spikes()
-        self.source = [getattr(self.batch, f.name).numpy() for f in fields(WindowBatch)]
+        self.source = [getattr(self.batch, f.name).numpy() for f in fields(WindowBatch) if f.name[:6] != "series"]
         self.target = [np.empty_like(values) for values in self.source]
 
     def time_loader(self, root: str) -> int:
@@ -86,40 +97,158 @@ class Batch(_Windows):
             np.copyto(target, source)
 
 
-class TorchBrain(_Windows):
-    """The same windows by torch_brain's lazily sliced HDF5, where it is installed."""
+class Stream:
+    """Epochs of shuffled windows over ten sessions, `N_BATCHES` batches a call, through loaders as they are used.
+
+    The sizes are those of ten IBL sessions, of which the largest has ``NH_BENCH_SPIKES`` spikes. All hand out
+    tokens of 1 s and counts of 0.5 s; ours are exact at the edges of bins.
+    """
+
+    timeout = 600
+
+    def setup_cache(self) -> str:
+        root = Path("stream.zarr").absolute()
+        folder = root.with_name("stream")
+        folder.mkdir()
+        for seed, (n_spikes, n_units, duration_s) in enumerate(TEN_SESSIONS):
+            share = N_SPIKES / TEN_SESSIONS[0][0]
+            one = recording.__wrapped__(int(n_spikes * share), n_units, seed, n_spikes / duration_s)
+            add(root, one)
+            to_brainset(Session(root / "sessions" / "bench" / one.session_id), folder / f"{one.session_id}.h5")
+        return str(root)
+
+    setup_cache.timeout = 600  # type: ignore[attr-defined]
 
     def setup(self, root: str) -> None:
-        try:
-            from torch_brain.data import Data, Interval, IrregularTimeSeries
-        except ImportError:
-            raise NotImplementedError("torch_brain is not installed") from None
-        super().setup(root)
-        time_s, unit = Session(self.plain.selection.sessions[0].path).spikes()
-        path = Path(root).with_name("loader.h5")
-        if not path.exists():
-            domain = Interval(0.0, float(time_s[-1]) + 1.0)
-            spikes = IrregularTimeSeries(timestamps=time_s, unit_index=unit.astype(np.int64), domain=domain)
-            with h5py.File(path, "w") as file:
-                Data(spikes=spikes, domain=domain).to_hdf5(file)
-        self.file = h5py.File(path, "r")
-        self.data = Data.from_hdf5(self.file, lazy=True)
+        self.root = root
+        self.windows: WindowDataset | None = None
+        self.batches: Iterator[Any] | None = None
 
     def teardown(self, root: str) -> None:
-        if hasattr(self, "file"):
-            self.file.close()
+        self.batches = None
 
-    def time_loader(self, root: str) -> int:
-        return n_spikes(self.plain.collate(self.marks))
+    def ours(self, memory_budget_mb: float, num_workers: int = 0) -> None:
+        if self.batches is None:
+            self.windows = WindowDataset(
+                self.root, select="select unit_id from units", split="all", shuffle=True, drop_last=False,
+                history_s=HISTORY_S, horizon_s=HORIZON_S, bin_s=BIN_S, batch_size=BATCH,
+                memory_budget_mb=memory_budget_mb, count_history=False,
+            )  # fmt: skip
+            self.batches = epochs(make_loader(self.windows, num_workers=num_workers))
+            next(self.batches)
+        for _ in islice(self.batches, N_BATCHES):
+            pass
 
-    def time_torch_brain(self, root: str) -> int:
-        total = 0
-        for t_s in self.batch.t_s.tolist():
-            spikes = self.data.slice(t_s - HISTORY_S, t_s + HORIZON_S).spikes
-            time_s, unit = spikes.timestamps - HISTORY_S, spikes.unit_index
-            mark = np.searchsorted(time_s, 0.0)
-            total += mark + int(binned(time_s[mark:], unit[mark:], HORIZON_S).sum())
-        return total
+    def peer(self, eager: bool, num_workers: int = 0) -> None:
+        if self.batches is None:
+            self.batches = epochs(torch_brain_loader(Path(self.root).with_name("stream"), eager, num_workers))
+            next(self.batches)
+        for _ in islice(self.batches, N_BATCHES):
+            pass
+
+    def time_all_in_memory(self, root: str) -> None:
+        self.ours(4096)
+
+    def time_all_in_memory_1_worker(self, root: str) -> None:
+        self.ours(4096, 1)
+
+    def time_all_in_memory_2_workers(self, root: str) -> None:
+        self.ours(4096, 2)
+
+    def time_a_tenth_in_memory(self, root: str) -> None:
+        self.ours(self.tenth_mb())
+
+    def time_a_tenth_in_memory_2_workers(self, root: str) -> None:
+        self.ours(self.tenth_mb(), 2)
+
+    def time_torch_brain_lazy(self, root: str) -> None:
+        self.peer(eager=False)
+
+    def time_torch_brain_lazy_1_worker(self, root: str) -> None:
+        self.peer(eager=False, num_workers=1)
+
+    def time_torch_brain_lazy_2_workers(self, root: str) -> None:
+        self.peer(eager=False, num_workers=2)
+
+    def time_torch_brain_eager(self, root: str) -> None:
+        self.peer(eager=True)
+
+    def time_torch_brain_eager_2_workers(self, root: str) -> None:
+        self.peer(eager=True, num_workers=2)
+
+    def time_to_the_first_batch(self, root: str) -> None:
+        """From nothing but a path."""
+        select = "select unit_id from units"
+        next(iter(WindowDataset(self.root, select=select, history_s=HISTORY_S, memory_budget_mb=4096)))
+
+    def peakmem_a_tenth_in_memory(self, root: str) -> None:
+        """Of the whole process: beside the budget, Python, torch and compiled kernels."""
+        self.ours(self.tenth_mb())
+
+    def tenth_mb(self) -> float:
+        return sum(n for n, _, _ in TEN_SESSIONS) * N_SPIKES / TEN_SESSIONS[0][0] * 6 / 1e7
+
+
+def epochs(loader: Any) -> Iterator[Any]:
+    """Batches for ever."""
+    for epoch in count():
+        if isinstance(loader, WindowLoader):
+            loader.set_epoch(epoch)
+        yield from loader
+
+
+def to_brainset(session: Session, path: Path) -> None:
+    """A session as torch_brain stores it, where that is installed."""
+    try:
+        from torch_brain.data import Data, Interval, IrregularTimeSeries
+    except ImportError:
+        return
+    time_s, unit = session.spikes()
+    domain = Interval(0.0, float(time_s[-1]) + 1.0)
+    spikes = IrregularTimeSeries(timestamps=time_s, unit_index=unit.astype(np.int64), domain=domain)
+    with h5py.File(path, "w") as file:
+        Data(spikes=spikes, domain=domain).to_hdf5(file)
+
+
+def torch_brain_loader(folder: Path, eager: bool, num_workers: int) -> Any:
+    """torch_brain's own Dataset, sampler and DataLoader; eager, its recordings are read whole and never copied."""
+    try:
+        from torch_brain.data import Data
+        from torch_brain.datasets import Dataset
+        from torch_brain.samplers import RandomFixedWindowSampler
+    except ImportError:
+        raise NotImplementedError("torch_brain is not installed") from None
+
+    class Eager(Dataset):  # type: ignore[misc]
+        def get_recording(self, recording_id: str, _namespace: str = "") -> Any:
+            return self._data_objects[recording_id]
+
+    dataset = (Eager if eager else Dataset)(folder, transform=tokens_and_counts)
+    if eager:
+        for name in dataset.recording_ids:
+            with h5py.File(folder / f"{name}.h5") as file:
+                dataset._data_objects[name] = Data.from_hdf5(file, lazy=False)
+    sampler = RandomFixedWindowSampler(
+        sampling_intervals=dataset.get_sampling_intervals(), window_length=HISTORY_S + HORIZON_S
+    )
+    return torch.utils.data.DataLoader(
+        dataset, sampler=sampler, batch_size=BATCH, num_workers=num_workers, collate_fn=concatenated,
+        multiprocessing_context="fork" if num_workers else None, persistent_workers=num_workers > 0,
+    )  # fmt: skip
+
+
+def tokens_and_counts(sample: Any) -> tuple[Any, Any, Any]:
+    """Tokens of the history, and counts of the horizon, of one window."""
+    time_s, unit = sample.spikes.timestamps - HISTORY_S, sample.spikes.unit_index
+    mark = np.searchsorted(time_s, 0.0)
+    return time_s[:mark].astype(np.float32), unit[:mark].astype(np.int32), binned(time_s[mark:], unit[mark:], HORIZON_S)
+
+
+def concatenated(windows: list[tuple[Any, Any, Any]]) -> tuple[torch.Tensor, ...]:
+    times, units, counts = zip(*windows, strict=True)
+    lengths = np.cumsum([0, *map(len, times)])
+    batch = np.concatenate(times), np.concatenate(units), lengths, np.stack(counts)
+    return tuple(map(torch.from_numpy, batch))
 
 
 def binned(time_s: Any, unit: Any, span_s: float) -> Any:

@@ -21,10 +21,10 @@ REGIONS = ("CA1", "CA3", "DG", "VISp", "LP")
 
 
 @lru_cache(maxsize=1)
-def recording(n_spikes: int = N_SPIKES, n_units: int = N_UNITS, seed: int = 0) -> Recording:
-    """Poisson units with log-normal rates, `RATE_HZ` all together, sorted by time."""
+def recording(n_spikes: int = N_SPIKES, n_units: int = N_UNITS, seed: int = 0, rate_hz: float = RATE_HZ) -> Recording:
+    """Poisson units with log-normal rates, `rate_hz` all together, sorted by time."""
     rng = np.random.default_rng(seed)
-    duration_s = n_spikes / RATE_HZ
+    duration_s = n_spikes / rate_hz
     share = rng.lognormal(0.0, 0.5, n_units)
     return Recording(
         source="bench",

@@ -22,7 +22,7 @@ class WindowBatch:
     cu_seqlens : (B + 1,) int32
         Tokens of window b are ``cu_seqlens[b]:cu_seqlens[b + 1]``.
     history : (B, H, N) int16
-        Counts of the history in bins, oldest first.
+        Counts of the history in bins, oldest first; H is 0 without ``count_history``.
     ema_hz : (B, M, N) float32
         Moving averages of the rate at the end of the history, one per time constant.
     counts : (B, T, N) int16

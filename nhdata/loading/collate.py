@@ -173,6 +173,7 @@ def cut(
     sessions: Sessions,
     windows: Windows,
     first_row: int,
+    n_history: int,
     dropout: float,
     decay: NDArray[np.float32],
     norm: NDArray[np.float32],
@@ -186,6 +187,8 @@ def cut(
     ----------
     tick, unit, slot_of : arrays
         Decoded chunks, see `nhdata.loading.fetch.Spikes`; all chunks of `windows` are there.
+    n_history : int
+        Bins of the history; they are counted if ``out.history`` has any.
     dropout : float
         Share of units to leave out of each window.
     decay : (P, M) float32
@@ -203,7 +206,7 @@ def cut(
         False if a count passed 32,767.
     """
     fits = True
-    n_history, n_horizon = out.history.shape[1], out.counts.shape[1]
+    n_horizon, counted = out.counts.shape[1], out.history.shape[1] > 0
     n_columns, n_averages = out.unit_id.shape[1], decay.shape[1]
     average = np.empty((n_columns, n_averages), np.float32)
     before, n_tokens = np.int64(out.cu_seqlens[first_row]), np.uint64(0)
@@ -235,7 +238,7 @@ def cut(
             b = i
             while i < n and k < n_horizon:
                 first = i
-                if k >= -n_history:
+                if k >= 0 or (counted and k >= -n_history):
                     bins = counts[k] if k >= 0 else history[k + n_history]
                     if whole:
                         i = _count_all(ticks, units, i, edge, bins)
@@ -243,13 +246,16 @@ def cut(
                         i = _count_some(ticks, units, i, edge, column, bins)
                     if k < 0:
                         b = i
+                    if in_bin + i - first > 32767:
+                        fits = fits and bool(np.all(bins >= 0))
                 else:
+                    if k >= -n_history and past == 0:  # nothing is binned before the mark
+                        k, edge = -1, mark
                     i += first_at(ticks[i:], edge)
-                    a = i
                     b = i
+                    if k < -n_history:
+                        a = i
                 in_bin += i - first
-                if in_bin > 32767 and k >= -n_history:
-                    fits = fits and bool(np.all(bins >= 0))
                 if k < 0 and past + k >= 0:
                     weight = decay[-k - 1]
                     for j in range(first, i):

@@ -33,6 +33,8 @@ class WindowCutter:
     n_history, n_horizon : int
         Bins of each.
     ema_tau_s : tuple of float
+    count_history : bool
+        Whether batches have counts of the history.
     unit_dropout : float
         Share of units to leave out of each window.
     series : SeriesReader
@@ -47,13 +49,14 @@ class WindowCutter:
         n_history: int,
         n_horizon: int,
         ema_tau_s: tuple[float, ...],
+        count_history: bool,
         unit_dropout: float,
         series: SeriesReader,
         cache: SpikeCache,
     ) -> None:
         self.selection, self.bin_s, self.series, self.cache = selection, bin_s, series, cache
         self.n_history, self.n_horizon, self.ema_tau_s = n_history, n_horizon, ema_tau_s
-        self.unit_dropout = unit_dropout
+        self.count_history, self.unit_dropout = count_history, unit_dropout
         sessions = selection.sessions
         num, den = np.array([bin_ticks(bin_s, s.tick_hz) for s in sessions], np.int64).reshape(-1, 2).T.copy()
         column = [_columns(s) for s in sessions]
@@ -117,7 +120,7 @@ class WindowCutter:
         b, n = len(session), int(flat.n_selected[session].max()) if len(session) else 0
         cu_seqlens, history, ema_hz, counts, unit_id, unit_mask = self._buffers.tensors(
             ((b + 1,), torch.int32),
-            ((b, self.n_history, n), torch.int16),
+            ((b, self.n_history * self.count_history, n), torch.int16),
             ((b, len(self.ema_tau_s), n), torch.float32),
             ((b, self.n_horizon, n), torch.int16),
             ((b, n), torch.int64),
@@ -155,8 +158,11 @@ class WindowCutter:
         most = most_tokens(spikes.tick, spikes.slot_of, self._flat, windows, self.n_history)
         time_s, token_unit = self._buffers.tensors(((most,), torch.float32), ((most,), torch.int32))
         decay, norm = ema_decay(self.ema_tau_s, self.bin_s, self._most_past)
-        written = time_s.numpy(), token_unit.numpy()
-        if not cut(*spikes, self._flat, windows, first_row, self.unit_dropout, decay, norm, *written, out):
+        fits = cut(
+            *spikes, self._flat, windows, first_row, self.n_history, self.unit_dropout, decay, norm,
+            time_s.numpy(), token_unit.numpy(), out,
+        )  # fmt: skip
+        if not fits:
             names = (self.selection.sessions[s].session_id for s in np.unique(windows.session))
             raise UserError(
                 f"a bin of {self.bin_s} s in session {' or '.join(names)} holds more than 32,767 spikes of one unit",

@@ -70,6 +70,8 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
     ema_tau_s : tuple of float
         Time constants of the moving averages in ``WindowBatch.ema_hz``; they look back up to 20 s, before the
         history and never past its end.
+    count_history : bool
+        Whether batches have counts of the history beside its tokens; without them they are cut faster.
     series : tuple of str
         Continuous signals to resample to the bins of the horizon, e.g. ``("wheel_velocity",)``.
     unit_dropout : float
@@ -114,6 +116,7 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         seed: int = 0,
         memory_budget_mb: float = 2048,
         ema_tau_s: tuple[float, ...] = (),
+        count_history: bool = True,
         series: tuple[str, ...] = (),
         unit_dropout: float = 0.0,
         weights: Weights = "uniform",
@@ -159,6 +162,7 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
             n_history=self.n_history,
             n_horizon=self.n_horizon,
             ema_tau_s=ema_tau_s,
+            count_history=count_history,
             unit_dropout=unit_dropout,
             series=SeriesReader(sessions, series, int(memory_budget_mb * 1e5)),
             cache=SpikeCache(sessions, memory_budget_mb),

@@ -83,6 +83,11 @@ def test_a_window_is_what_its_definition_says(data: st.DataObject, train: Any, w
     np.testing.assert_array_equal(batch.counts[0], counts)
     np.testing.assert_allclose(batch.ema_hz[0], ema, rtol=2e-5, atol=1e-6)
     assert batch.history.sum() == len(tokens), "every token is counted in the history, and nothing else is"
+    for averages in (TAU_S, ()):
+        bare = one_window(windows_over(spikes, ema_tau_s=averages, count_history=False, **spans), mark)
+        assert bare.history.shape == (1, 0, len(spikes.rows))
+        for name in ("token_time_s", "token_unit", "cu_seqlens", "counts", *(["ema_hz"] if averages else [])):
+            assert torch.equal(getattr(bare, name), getattr(batch, name)), name
 
 
 @given(data=st.data())
