@@ -47,20 +47,22 @@ class Engine:
     ----------
     state : State
     memory_limit : str
-        What a query may use before it spills to disk, as DuckDB writes it: ``"2GB"``.
+        What a query may use, as DuckDB writes it: ``"2GB"``.
+    spill : bool
+        Whether a query that needs more may use the disk.
     """
 
-    def __init__(self, state: State, memory_limit: str) -> None:
+    def __init__(self, state: State, memory_limit: str, *, spill: bool = True) -> None:
         self._state = state
         self._memory_limit = memory_limit
         # DuckDB makes the folder when it spills, and takes it away.
-        spill_folder = os.path.join(tempfile.gettempdir(), f"nhcatalog-{uuid.uuid4().hex}")
+        spill_folder = os.path.join(tempfile.gettempdir(), f"nhcatalog-{uuid.uuid4().hex}") if spill else ""
         self.connection = duckdb.connect(
             ":memory:",
             config={
                 "memory_limit": memory_limit,
                 "temp_directory": spill_folder,
-                "max_temp_directory_size": SPILL_LIMIT,
+                "max_temp_directory_size": SPILL_LIMIT if spill else "0B",
                 "python_enable_replacements": False,
             },
         )
@@ -162,7 +164,7 @@ def check_files(state: State) -> None:
             )
 
 
-def engine(state: State, memory_limit: str | None = None) -> Engine:
+def engine(state: State) -> Engine:
     """The process's warm engine of a state; made if it is not among the last few.
 
     Raises
@@ -170,7 +172,7 @@ def engine(state: State, memory_limit: str | None = None) -> Engine:
     MissingFile
         If a file of the state is missing.
     """
-    key = (*state.key, memory_limit or MEMORY_LIMIT)
+    key = state.key
     state.files.fetch(file.path for file in state.fragments())
     with _lock:
         found = _engines.pop(key, None)
@@ -178,7 +180,7 @@ def engine(state: State, memory_limit: str | None = None) -> Engine:
             _engines[key] = found
             return found
     try:
-        made = Engine(state, memory_limit or MEMORY_LIMIT)
+        made = Engine(state, MEMORY_LIMIT)
     except (duckdb.Error, OSError, pa.ArrowException):
         check_files(state)
         raise
@@ -189,7 +191,7 @@ def engine(state: State, memory_limit: str | None = None) -> Engine:
     return made
 
 
-_engines: OrderedDict[tuple[str, int, int, str], Engine] = OrderedDict()
+_engines: OrderedDict[tuple[str, int, int], Engine] = OrderedDict()
 _lock = threading.Lock()
 
 

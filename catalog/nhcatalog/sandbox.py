@@ -1,0 +1,225 @@
+"""Answer SQL of people nobody knows, in a process of its own that can be killed.
+
+The guard (`nhcatalog.guard`) refuses what does more than read. What is left to fear is a query that takes all memory or
+never ends, deep inside one function where DuckDB looks at no clock (``repeat('x', 2000000000)``), or a fault of DuckDB
+itself. So the query runs in a child that may take only so much memory, can write no file (by its resource limits, and
+by Landlock where the kernel has it), and is killed when its time is over; the next query gets a new one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import struct
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from typing import IO, Any
+
+import pyarrow as pa
+
+from nhcatalog.confine import confine
+from nhcatalog.errors import UserError
+from nhcatalog.files import open_files
+from nhcatalog.guard import QueryError
+from nhcatalog.place import AnyPlace
+from nhcatalog.query import Engine, Parameters
+from nhcatalog.state import Reader
+
+_HEAD = struct.Struct("<cQ")
+_ROWS, _ERROR = b"r", b"e"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one query may take.
+
+    Attributes
+    ----------
+    time_s : float
+        From the question to the answer, not counting the start of a new process.
+    memory_mb : int
+    rows : int
+        Rows of the answer.
+    answer_mb : int
+        Size of the answer.
+    """
+
+    time_s: float = 10.0
+    memory_mb: int = 1000
+    rows: int = 100_000
+    answer_mb: int = 64
+
+
+class Sandbox:
+    """Runs untrusted SQL over a catalog; one query at a time, from any thread.
+
+    Parameters
+    ----------
+    catalog : path, Url or str
+        The folder, ``<store>/catalog``.
+    limits : Limits, optional
+
+    Examples
+    --------
+    >>> with Sandbox("nowhere") as sandbox:
+    ...     sandbox.sql("select count(*) as n from units").to_pylist()
+    [{'n': 0}]
+    """
+
+    def __init__(self, catalog: AnyPlace, limits: Limits | None = None) -> None:
+        self._catalog = str(catalog)
+        self._limits = limits or Limits()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._position = -1
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def sql(self, query: str, params: Parameters | None = None, at: int | None = None) -> pa.Table:
+        """The answer of exactly one SELECT.
+
+        Parameters
+        ----------
+        query : str
+        params : sequence or mapping, optional
+            Values for ``?`` or ``$name`` that JSON can hold.
+        at : int, optional
+            Log position; the newest by default. Another than the last costs the start of a process.
+
+        Raises
+        ------
+        nhcatalog.guard.QueryError
+            If the SQL is refused, fails, or takes more than the limits.
+        CatalogError
+            If the catalog is damaged or has no such position.
+        """
+        position = Reader(open_files(self._catalog)).state(at).position
+        with self._lock:
+            child = self._start(position)
+            try:
+                _send(child.stdin, _ROWS, json.dumps({"query": query, "params": params}).encode())
+                kind, content = self._answer(child, self._limits.time_s)
+            except BaseException:
+                self._kill()
+                raise
+        if kind == _ERROR:
+            said = json.loads(content)
+            raise QueryError(said["problem"], said["remedy"])
+        return pa.ipc.open_stream(content).read_all()
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            self._kill()
+
+    def _start(self, position: int) -> subprocess.Popen[bytes]:
+        if self._child is not None and (self._position != position or self._child.poll() is not None):
+            self._kill()
+        if self._child is None:
+            # -P: nothing is imported from the folder that the user happens to be in.
+            command = [sys.executable, "-P", "-m", "nhcatalog.sandbox"]
+            self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            self._position = position
+            given = {"catalog": self._catalog, "position": position, "limits": asdict(self._limits)}
+            _send(self._child.stdin, _ROWS, json.dumps(given).encode())
+            try:
+                kind, content = self._answer(self._child, 120.0)
+            except BaseException:
+                self._kill()
+                raise
+            if kind == _ERROR:
+                self._kill()
+                said = json.loads(content)
+                raise UserError(said["problem"], said["remedy"])
+        return self._child
+
+    def _kill(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            child.wait()
+            for pipe in (child.stdin, child.stdout):
+                assert pipe is not None
+                pipe.close()
+
+    def _answer(self, child: subprocess.Popen[bytes], time_s: float) -> tuple[bytes, bytes]:
+        until = time.monotonic() + time_s
+        kind, n_bytes = _HEAD.unpack(self._read(child, _HEAD.size, until))
+        if n_bytes > self._limits.answer_mb * 2**20:
+            raise QueryError(f"an answer of {n_bytes / 2**20:.0f} MB", "ask for fewer rows or columns")
+        return kind, self._read(child, n_bytes, until)
+
+    def _read(self, child: subprocess.Popen[bytes], n_bytes: int, until: float) -> bytes:
+        assert child.stdout is not None
+        content = bytearray()
+        with selectors.DefaultSelector() as selector:
+            selector.register(child.stdout, selectors.EVENT_READ)
+            while len(content) < n_bytes:
+                if not selector.select(max(0.0, until - time.monotonic())):
+                    problem = f"the query took longer than {self._limits.time_s:g} s"
+                    raise QueryError(problem, "ask for less")
+                piece = os.read(child.stdout.fileno(), min(n_bytes - len(content), 2**20))
+                if not piece:
+                    raise QueryError("the query used more memory than it may, or broke DuckDB", "ask for less")
+                content += piece
+        return bytes(content)
+
+
+def _send(pipe: IO[bytes] | None, kind: bytes, content: bytes) -> None:
+    assert pipe is not None
+    try:
+        pipe.write(_HEAD.pack(kind, len(content)) + content)
+        pipe.flush()
+    except BrokenPipeError:
+        pass  # who reads the answer sees that there is none
+
+
+def _receive(pipe: IO[bytes]) -> bytes | None:
+    head = pipe.read(_HEAD.size)
+    return pipe.read(_HEAD.unpack(head)[1]) if len(head) == _HEAD.size else None
+
+
+def _serve(questions: IO[bytes], answers: IO[bytes]) -> None:
+    """The child: one catalog, then queries one after another, until the parent closes the pipe."""
+    given = json.loads(_receive(questions) or b"{}")
+    limits = Limits(**given["limits"])
+    try:
+        state = Reader(open_files(given["catalog"])).state(given["position"])
+        state.files.fetch(file.path for file in state.fragments())
+        confine(limits.memory_mb)
+        warm = Engine(state, f"{limits.memory_mb}MB", spill=False)
+    except UserError as error:
+        _send(answers, _ERROR, json.dumps({"problem": error.problem, "remedy": error.remedy}).encode())
+        return
+    _send(answers, _ROWS, b"")
+    while (question := _receive(questions)) is not None:
+        asked = json.loads(question)
+        try:
+            schema, batches = warm.stream(asked["query"], asked["params"], time_s=limits.time_s)
+            _send(answers, _ROWS, _encoded(schema, batches, limits.rows))
+        except UserError as error:
+            _send(answers, _ERROR, json.dumps({"problem": error.problem, "remedy": error.remedy}).encode())
+
+
+def _encoded(schema: pa.Schema, batches: Any, max_rows: int) -> bytes:
+    sink, n_rows = pa.BufferOutputStream(), 0
+    with pa.ipc.new_stream(sink, schema) as writer:
+        for batch in batches:
+            n_rows += batch.num_rows
+            if n_rows > max_rows:
+                raise QueryError(f"more than {max_rows} rows", "ask for fewer, e.g. with LIMIT or GROUP BY")
+            writer.write_batch(batch)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+if __name__ == "__main__":
+    _serve(sys.stdin.buffer, sys.stdout.buffer)
