@@ -30,7 +30,8 @@ from nhcatalog.query import Engine, Parameters
 from nhcatalog.state import Reader
 
 _HEAD = struct.Struct("<cQ")
-_ROWS, _ERROR = b"r", b"e"
+_ROWS, _ERROR, _LAST = b"r", b"e", b"l"
+"""What follows: rows, an error, or an error after which the process is not to be trusted with another query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,9 @@ class Sandbox:
             except BaseException:
                 self._kill()
                 raise
-        if kind == _ERROR:
+            if kind == _LAST:
+                self._kill()
+        if kind != _ROWS:
             said = json.loads(content)
             raise QueryError(said["problem"], said["remedy"])
         return pa.ipc.open_stream(content).read_all()
@@ -206,7 +209,9 @@ def _serve(questions: IO[bytes], answers: IO[bytes]) -> None:
             schema, batches = warm.stream(asked["query"], asked["params"], time_s=limits.time_s)
             _send(answers, _ROWS, _encoded(schema, batches, limits.rows))
         except UserError as error:
-            _send(answers, _ERROR, json.dumps({"problem": error.problem, "remedy": error.remedy}).encode())
+            short = "Out of Memory" in error.problem  # an allocation that failed may have broken anything
+            said = json.dumps({"problem": error.problem, "remedy": error.remedy}).encode()
+            _send(answers, _LAST if short else _ERROR, said)
 
 
 def _encoded(schema: pa.Schema, batches: Any, max_rows: int) -> bytes:
