@@ -27,6 +27,10 @@ class QueryError(UserError):
     """SQL that is refused or fails."""
 
 
+class TooMuch(QueryError):
+    """SQL that takes more memory or time than it may."""
+
+
 def one_select(connection: duckdb.DuckDBPyConnection, query: str) -> duckdb.Statement:
     """The query as a parsed statement, if it is exactly one SELECT that only reads.
 

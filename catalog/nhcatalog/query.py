@@ -21,7 +21,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from nhcatalog.guard import QueryError, one_line, one_select
+from nhcatalog.guard import QueryError, TooMuch, one_line, one_select
 from nhcatalog.log import CatalogError
 from nhcatalog.macros import REGIONS, create_statements
 from nhcatalog.schema import TABLES, Column
@@ -115,13 +115,13 @@ class Engine:
             watch.stop()
             if watch.fired:
                 problem = f"the query took longer than {watch.time_s:g} s"
-                raise QueryError(problem, "ask for less, or allow more time") from None
+                raise TooMuch(problem, "ask for less, or allow more time") from None
             if isinstance(error, duckdb.InterruptException) or "INTERRUPT" in str(error):
                 raise KeyboardInterrupt from None
             check_files(self._state)
             if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in str(error):
                 advice = f"ask for fewer rows or columns (the limit is {self._memory_limit})"
-                raise QueryError(one_line(error), advice) from None
+                raise TooMuch(one_line(error), advice) from None
             raise QueryError(one_line(error), remedy(str(error))) from None
         except BaseException:
             watch.stop()

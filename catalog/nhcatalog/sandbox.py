@@ -24,7 +24,7 @@ import pyarrow as pa
 from nhcatalog.confine import confine
 from nhcatalog.errors import UserError
 from nhcatalog.files import open_files
-from nhcatalog.guard import QueryError
+from nhcatalog.guard import QueryError, TooMuch
 from nhcatalog.place import AnyPlace
 from nhcatalog.query import Engine, Parameters
 from nhcatalog.state import Reader
@@ -168,10 +168,10 @@ class Sandbox:
             while len(content) < n_bytes:
                 if not selector.select(max(0.0, until - time.monotonic())):
                     problem = f"the query took longer than {self._limits.time_s:g} s"
-                    raise QueryError(problem, "ask for less")
+                    raise TooMuch(problem, "ask for less")
                 piece = os.read(child.stdout.fileno(), min(n_bytes - len(content), 2**20))
                 if not piece:
-                    raise QueryError("the query used more memory than it may, or broke DuckDB", "ask for less")
+                    raise TooMuch("the query used more memory than it may, or broke DuckDB", "ask for less")
                 content += piece
         return bytes(content)
 
@@ -209,9 +209,9 @@ def _serve(questions: IO[bytes], answers: IO[bytes]) -> None:
             schema, batches = warm.stream(asked["query"], asked["params"], time_s=limits.time_s)
             _send(answers, _ROWS, _encoded(schema, batches, limits.rows))
         except UserError as error:
-            short = "Out of Memory" in error.problem  # an allocation that failed may have broken anything
+            # An allocation that failed may have broken anything, and what was interrupted may hold memory.
             said = json.dumps({"problem": error.problem, "remedy": error.remedy}).encode()
-            _send(answers, _LAST if short else _ERROR, said)
+            _send(answers, _LAST if isinstance(error, TooMuch) else _ERROR, said)
 
 
 def _encoded(schema: pa.Schema, batches: Any, max_rows: int) -> bytes:
