@@ -129,7 +129,10 @@ class Sandbox:
         if self._child is None:
             # -P: nothing is imported from the folder that the user happens to be in.
             command = [sys.executable, "-P", "-m", "nhcatalog.sandbox"]
-            self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            # Arrow's own allocator reserves a gigabyte ahead, which counts as memory taken.
+            environment = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"}
+            pipe = subprocess.PIPE
+            self._child = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment)
             self._position = position
             given = {"catalog": self._catalog, "position": position, "limits": asdict(self._limits)}
             _send(self._child.stdin, _ROWS, json.dumps(given).encode())
