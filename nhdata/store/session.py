@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from nhdata.features.reference import FEATURE_NAMES, VERSION, reference_features
 from nhdata.features.trains import Trains, spike_trains
 from nhdata.store.columns import read_column, read_table
 from nhdata.store.groups import open_group
+from nhdata.store.html import heading, table
 from nhdata.store.layout import BLOCK_S, NO_TICK, shard_spikes, tick_at
 from nhdata.store.window import Span
 
@@ -62,6 +64,18 @@ class Session:
         return (
             f"<Session {self.session_id} ({self.source}): {self.n_units} units, {self.n_spikes:,} spikes, "
             f"{self.duration_s:.1f} s>"
+        )
+
+    def _repr_html_(self) -> str:
+        names = ("source", "subject", "lab", "date", "duration_s", "tick_hz", "n_units", "n_spikes")
+        units = self.units()
+        regions = Counter(units["region"].tolist() if "region" in units else [])
+        tables = [(f"intervals {name}", len(found["start_s"])) for name, found in self.intervals().items()]
+        tables += [(f"series {name}", len(time_s)) for name, (time_s, _, _) in self.series().items()]
+        return (
+            heading(f"Session {self.session_id}", {name: self.attrs[name] for name in names})
+            + table(("region", "units"), regions.most_common())
+            + table(("holds", "rows"), tables)
         )
 
     def __getstate__(self) -> dict[str, Any]:

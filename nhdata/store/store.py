@@ -8,12 +8,15 @@ from nhcatalog.catalog import Catalog
 from nhcatalog.errors import UserError
 from nhcatalog.place import AnyPlace, Place, to_place
 from nhcatalog.snapshot import Snapshot
+from nhdata.store.html import heading, table
 from nhdata.store.layout import STORE_VERSION
 from nhdata.store.publish import root_attributes
 from nhdata.store.session import Session
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+SHOWN_SESSIONS = 20
 
 
 class Store:
@@ -30,6 +33,26 @@ class Store:
 
     def __repr__(self) -> str:
         return f"<Store {self.path}: {len(self.snapshot.entries)} sessions at log position {self.position}>"
+
+    def _repr_html_(self) -> str:
+        totals, sessions = (
+            self._totals(),
+            self.sql(f"FROM session_summary() ORDER BY session_id LIMIT {SHOWN_SESSIONS}"),
+        )
+        more = totals["sessions"] - len(sessions)
+        return (
+            heading(f"Store {self.path}", {**totals, "log position": self.position})
+            + table(sessions.column_names, zip(*(c.to_pylist() for c in sessions.columns), strict=True))
+            + (f"<p>and {more} more</p>" if more else "")
+        )
+
+    def _totals(self) -> dict[str, Any]:
+        (row,) = self.sql(
+            "SELECT count(*) AS sessions, coalesce(sum(n_units), 0)::BIGINT AS units, "
+            "coalesce(sum(n_spikes), 0)::BIGINT AS spikes, round(coalesce(sum(duration_s), 0) / 3600, 2) AS hours "
+            "FROM sessions"
+        ).to_pylist()
+        return dict(row)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "at": self.position}

@@ -27,7 +27,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sandbox(place: Path) -> Iterator[Sandbox]:
     """Of a catalog with one session; the process is shared, because what strangers do must not matter."""
     Catalog(place).add({"session_id": "a"}, {}, "sessions/a", "hash")
-    with Sandbox(place, Limits(time_s=1.5, memory_mb=300, rows=1000, answer_mb=1)) as sandbox:
+    with Sandbox(place, Limits(time_s=30.0, memory_mb=300, rows=1000, answer_mb=1)) as sandbox:
         yield sandbox
 
 
@@ -37,9 +37,7 @@ def sandbox(place: Path) -> Iterator[Sandbox]:
         ("SELECT repeat('x', 2000000000)", "Out of Memory|more memory"),
         ("SELECT length(repeat('x', 2000000000))", "Out of Memory|more memory"),
         ("SELECT array_agg(i) FROM range(1000000000) t(i)", "Out of Memory|more memory"),
-        ("SELECT * FROM range(30000000) t(i) ORDER BY hash(i) DESC", "Out of Memory|more memory|temp"),
-        ("SELECT count(*) FROM range(100000000000) a, range(1000) b", "longer than 1.5 s"),
-        ("WITH RECURSIVE r(a) AS (SELECT 1 UNION ALL SELECT a + 1 FROM r) SELECT count(*) FROM r", "longer than 1.5 s"),
+        ("SELECT * FROM range(30000000) t(i) ORDER BY hash(i) DESC", "Out of Memory|more memory"),
         ("SELECT range FROM range(1001)", "more than 1000 rows"),
         ("SELECT repeat('x', 2000000) AS x", "an answer of 2 MB"),
         ("COPY units TO 'x.csv'", "of type COPY"),
@@ -52,6 +50,20 @@ def test_a_bomb_does_no_harm(sandbox: Sandbox, place: Path, contents: Any, bomb:
         sandbox.sql(bomb)
     assert sandbox.sql(N)["n"].to_pylist() == [0]
     assert contents(place) == before
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        "SELECT count(*) FROM range(100000000000) a, range(1000) b",
+        "WITH RECURSIVE r(a) AS (SELECT 1 UNION ALL SELECT (a + 1) % 1000 FROM r) SELECT count(*) FROM r",
+    ],
+)
+def test_an_endless_query_ends(place: Path, sandbox: Sandbox, endless: str) -> None:
+    with Sandbox(place, Limits(time_s=0.5)) as hasty:
+        with pytest.raises(QueryError, match="longer than 0.5 s|Out of Memory|more memory"):
+            hasty.sql(endless)
+        assert hasty._child is None
 
 
 def test_answers_are_those_of_the_catalog(sandbox: Sandbox) -> None:
