@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -121,7 +122,7 @@ def explained(url: Url) -> Iterator[None]:
             problem = f"s3://{url.bucket}: no such bucket"
             remedy = "check its name, and the endpoint in AWS_ENDPOINT_URL"
         elif isinstance(error, FileNotFoundError):
-            raise FileNotFoundError(str(url)) from None
+            raise FileNotFoundError(errno.ENOENT, "not there", str(url)) from None
         elif code in _DENIED or isinstance(error, PermissionDeniedError | UnauthenticatedError):
             problem, remedy = f"{url}: access denied", "check your credentials, and your rights on the bucket"
             if code and code not in ("AccessDenied", "403 Forbidden"):

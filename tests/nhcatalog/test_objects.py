@@ -71,8 +71,9 @@ def test_the_same_promises_as_a_folder(bucket: str, tmp_path: Path) -> None:
         files.delete("log/1")
         files.delete("log/1")
         assert files.names("log") == ["below"]
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(FileNotFoundError) as missing:
             open_files(files.root).read("log/1")
+        assert str(missing.value.filename) == files.locate("log/1")
 
 
 def test_a_neighbour_with_a_longer_name_is_another(bucket: str) -> None:
