@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from bokeh.models import BasicTickFormatter, FixedTicker
-from bokeh.palettes import Blues256
+from bokeh.palettes import Blues256, interp_palette
 from bokeh.plotting import figure
 
 WIDTH = 1040
@@ -15,17 +14,7 @@ INK, GREY, FAINT, ACCENT, WARM = "#1f2933", "#8a94a0", "#e4e8ec", "#2b5c8a", "#b
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 COLORS = ("#2b5c8a", "#d08a2e", "#4f8f5b", "#a8493f", "#7a68a6", "#8c6d4f", "#c07aa8", "#6b7f8f", "#9aa23a", "#3fa0a8")
 PALE_TO_DARK = tuple(Blues256[::-1])
-DIVERGING = tuple(
-    f"#{r:02x}{g:02x}{b:02x}"
-    for r, g, b in (
-        np.array([43, 92, 138]) * (1 - t) + np.array([247, 247, 247]) * t
-        if half == 0
-        else np.array([247, 247, 247]) * (1 - t) + np.array([181, 83, 42]) * t
-        for half in (0, 1)
-        for t in np.linspace(0, 1, 64)
-    )
-    for r, g, b in [(int(r), int(g), int(b))]
-)
+DIVERGING = interp_palette((ACCENT, "#f7f7f7", WARM), 128)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,12 +22,16 @@ FASTER = {
     "train.max_minutes=2": "train.max_steps=10",
     "--html scores.html": "--html scores.html --baseline mean",
 }
-ELSEWHERE = {"how-to/s3.md", "how-to/write-a-source.md"}  # in tests of their own, beside what they need
 CLIS = {"nhdata": nhdata_cli, "nhmodel": nhmodel_cli}
 
 
 def name(page: Path) -> str:
     return str(page.relative_to(DOCS))
+
+
+def has_own_test(page: Path) -> bool:
+    """Whether what a page needs, a server say, is in a test of its own: ``test_s3.py`` for ``s3.md``."""
+    return Path(__file__).with_name(f"test_{page.stem.replace('-', '_')}.py").exists()
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -39,7 +43,7 @@ def runnable(page: Path) -> list[tuple[str, str]]:
     return [(language, text) for language, text in blocks(page) if language in ("bash", "python")]
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if runnable(page) and name(page) not in ELSEWHERE], ids=name)
+@pytest.mark.parametrize("page", [page for page in PAGES if runnable(page) and not has_own_test(page)], ids=name)
 def test_blocks_run_in_order(page: Path, tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for language, text in runnable(page):
