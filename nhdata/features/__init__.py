@@ -1,5 +1,7 @@
-"""Numba kernels over integer ticks: what kind of unit is this, and how often did it fire?
+"""What kind of unit is this, and how often did it fire? Numba kernels over integer ticks, a family of features a file.
 
-Every kernel takes arrays and gives arrays; none reads a file. Times are whole ticks, so a spike on a bin's
-edge is counted once, in the bin that starts there.
+`trains` makes the spike trains that every feature takes, `sets` names the features that go together, `reference` is the
+33 of them that a model knows a unit by, and docs/reference/features.md says what each means. Functions take arrays and
+give arrays; none reads a file. Times are whole ticks, so a spike on a bin's edge is counted once, in the bin that
+starts there.
 """

@@ -13,6 +13,7 @@ from nhdata.features.jit import kernel
 from nhdata.features.threads import FEW_SPIKES, n_threads, run_parts
 
 FITS, TOO_MANY, NO_UNIT = 0, 1, 2  # what a counting kernel answers
+MOST_BINS = 2**28  # that a kernel holds one number for each of
 MAX_DENOMINATOR = 2**20  # times a uint32 tick it stays far below 2**63
 
 

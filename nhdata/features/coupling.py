@@ -7,12 +7,10 @@ from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
 from nhdata.features import exact
-from nhdata.features.bins import bin_ticks, bins_of_train, longest_train, squared_runs
+from nhdata.features.bins import MOST_BINS, bin_ticks, bins_of_train, longest_train, squared_runs
 from nhdata.features.exact import FloatArray
 from nhdata.features.jit import kernel
 from nhdata.features.trains import Trains, over_units
-
-MOST_BINS = 2**28
 
 
 def population_coupling(trains: Trains, bin_s: float = 0.01) -> FloatArray:
