@@ -121,9 +121,9 @@ class SpikeArena:
 
     @property
     def is_full(self) -> bool:
-        """Whether every chunk that there is is here; then it stays."""
+        """Whether every chunk that there is is here, decoded; then it stays, and nothing need be pinned."""
         if not self._full and self.n_slots >= self.n_chunks:
-            self._full = bool(self.slot_of.all())
+            self._full = bool(self.slot_of.all()) and not self._filler.any()
         return self._full
 
     def holds(self, chunks: NDArray[np.int64]) -> NDArray[np.bool_]:
