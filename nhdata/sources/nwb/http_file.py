@@ -111,7 +111,11 @@ class HttpFile(io.RawIOBase):
             stop = min(stop, self.size)
             if bounds != f"{start}-{stop - 1}":
                 raise NetworkError(self.url, f"sends bytes {bounds} for {start}-{stop - 1}", "download the file")
-            body = response.raw.read(stop - start)
+            body = bytearray()
+            for piece in response.iter_content(1 << 16):
+                body += piece
+                if len(body) > stop - start:
+                    raise NetworkError(self.url, "sends more than it was asked for", "download the file")
             if len(body) < stop - start:
                 raise PassingTrouble("broke off in the middle of an answer")
             return bytes(body)

@@ -88,7 +88,7 @@ def test_neighbouring_blocks_are_asked_for_together_and_kept(
     assert [wanted for _, wanted in server.asked] == ["bytes=0-99", "bytes=100-999"]
 
 
-@pytest.mark.parametrize("kind", ["503", "cut", "hang"])
+@pytest.mark.parametrize("kind", ["503", "cut", "hang", "stall"])
 def test_trouble_that_passes(server: FileServer, nwb_file: Path, kind: str) -> None:
     (ref,) = SOURCE.iter_urls([f"{server.url}/session.nwb"])
     server.faults.append(("session.nwb", kind))
@@ -103,6 +103,7 @@ def test_trouble_that_passes(server: FileServer, nwb_file: Path, kind: str) -> N
         ("403", "answered 403 Forbidden: check that it is public"),
         ("*503", r"answered 503 .*\(3 attempts\)"),
         ("*hang", r"said nothing for 0\.3 s \(3 attempts\)"),
+        ("*stall", r"said nothing for 0\.3 s \(3 attempts\)"),
         ("*cut", r"broke off in the middle of an answer \(3 attempts\)"),
         ("no ranges", "sends no parts of a file: download"),
         ("wrong range", "sends bytes"),

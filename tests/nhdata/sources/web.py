@@ -66,12 +66,14 @@ class _Handler(BaseHTTPRequestHandler):
             start += 1
         etag = '"two"' if kind == "changed" else self.server.etag
         said = {"Content-Range": f"bytes {start}-{stop - 1}/{len(whole)}", "ETag": etag}
-        self.answer(206, whole[start:stop], said, cut=kind == "cut")
+        self.answer(206, whole[start:stop], said, cut=kind == "cut", stall=kind == "stall")
 
-    def answer(self, status: int, body: bytes, headers: dict[str, str], cut: bool = False) -> None:
+    def answer(self, status: int, body: bytes, headers: dict[str, str], cut: bool = False, stall: bool = False) -> None:
         self.send_response(status)
         for name, value in (headers | {"Content-Length": str(len(body))}).items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if cut else body)
-        self.close_connection = self.close_connection or cut
+        self.wfile.write(body[: len(body) // 2] if cut or stall else body)
+        if stall:
+            self.server.stop.wait(20)
+        self.close_connection = self.close_connection or cut or stall
