@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from crashing_reader import crashing_carry_out
 
 import nhdata
 from nhcatalog.errors import UserError
@@ -15,8 +16,6 @@ from nhdata.recording import Provenance, Recording, Spikes
 from nhdata.sources import SessionRef, SourceOptions
 from nhdata.sources.phy.source import PhySource
 from nhdata.workers import Workers
-
-from .crashing import crashing_carry_out
 
 
 def ids(report):

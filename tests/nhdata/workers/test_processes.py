@@ -8,11 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+from worker_tasks import crash_at_two, refuse, unpicklable, where
 
 from nhcatalog.errors import UserError
 from nhdata.workers import WorkerDied, Workers, run_tasks
-
-from .tasks import crash_at_two, refuse, unpicklable, where
 
 
 @pytest.mark.parametrize("workers", [Workers(jobs=2), Workers(isolated=True)])
@@ -61,7 +60,7 @@ def eventually(found):
 
 CTRL_C = """
 import sys
-from tests.nhdata.workers.tasks import linger
+from worker_tasks import linger
 from nhcatalog.errors import UserError
 from nhdata.workers import Workers, run_tasks
 
@@ -74,10 +73,9 @@ if __name__ == "__main__":
 def test_ctrl_c_stops_what_is_at_work_lets_it_tidy_up_and_begins_nothing_more(tmp_path: Path, to_group):
     script = tmp_path / "script.py"
     script.write_text(CTRL_C)
-    root = str(Path(__file__).parents[3])
     process = subprocess.Popen(
         [sys.executable, script, *(tmp_path / name for name in "abc")],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([root, *sys.path])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+import worker_tasks
+from worker_tasks import where
 
 from nhcatalog.errors import UserError
 from nhdata.workers import Slurm, Workers, cluster, run_tasks
-
-from .tasks import where
 
 SBATCH = """#!/bin/bash
 if [ "$1" = --test-only ]; then
@@ -41,7 +41,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home.mkdir()
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    monkeypatch.setenv("PYTHONPATH", os.path.dirname(worker_tasks.__file__))
     return home
 
 

@@ -5,11 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from worker_tasks import where
 
 from nhcatalog.errors import UserError
 from nhdata.workers import Workers, run_tasks
-
-from .tasks import where
 
 
 def test_one_job_runs_here_in_order():
