@@ -16,7 +16,7 @@ from nhcli.output import write_rows
 
 @click.command("sql", cls=Command)
 @click.argument("query", required=False)
-@click.option("-f", "--file", type=click.File(encoding="utf-8"), help="Read the query from a file; - for stdin.")
+@click.option("-f", "--file", type=click.File(encoding="utf-8", lazy=True), help="A file with the query; - for stdin.")
 @click.option(
     "--param",
     "given",
