@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
-from nhdata.features.group import by_unit
-from nhdata.report.kernels import count_grid, isi_counts, lag_counts
+from nhdata.features.bins import count_spikes
+from nhdata.features.correlogram import autocorrelogram, pairs_between
+from nhdata.features.isi import histogram_of, isi_sums
+from nhdata.features.trains import Trains, spike_trains, whole_ticks
 from nhdata.store.rows import unit_names
 from nhdata.store.session import Session
 
@@ -163,7 +165,7 @@ def _session_panels(session: Session) -> SessionPanels:
     tick, unit = session.read(0, session.n_spikes)
     order = by_place(units, session.n_units)
     n_ticks = max(1, math.ceil(round(session.duration_s * session.tick_hz, 3)))
-    train, start = by_unit(tick, unit, session.n_units)
+    trains = spike_trains(tick, unit, n_units=session.n_units, tick_hz=session.tick_hz, pieces=[(0, n_ticks)])
     intervals = session.intervals()
     trials = intervals.get("trials")
     fine = grid_counts(tick, unit, session.n_units, n_ticks, N_COLUMNS)
@@ -172,14 +174,14 @@ def _session_panels(session: Session) -> SessionPanels:
         attrs=session.attrs,
         unit_ids=unit_names(session.session_id, units),
         units=units,
-        rate_hz=np.diff(start) / session.duration_s,
+        rate_hz=trains.n_spikes / session.duration_s,
         order=order,
         rates=rate_map(fine[order], session.t_start_s, session.duration_s),
         raster=raster(session, trials, order),
         trials=trials,
         intervals={name: len(table["start_s"]) for name, table in intervals.items()},
         series=_series(session),
-        grid=unit_grid(train, start, session.tick_hz),
+        grid=unit_grid(trains, frequent(trains)),
         drift=drift(coarse, session.t_start_s, session.duration_s),
         features=session.features().values[order],
     )
@@ -196,10 +198,13 @@ def by_place(units: dict[str, NDArray[Any]], n_units: int) -> NDArray[np.int64]:
 def grid_counts(
     tick: NDArray[np.uint32], unit: NDArray[np.uint16], n_units: int, n_ticks: int, n_parts: int
 ) -> NDArray[np.int64]:
-    """Spikes of every unit in equal parts of the session, (n_units, n_parts)."""
-    out = np.zeros((n_units, n_parts), np.int64)
-    count_grid(tick, unit, n_ticks, out)
-    return out
+    """Spikes of every unit in equal parts of the session, (n_units, n_parts).
+
+    Part k of C holds the ticks t with ``t * C // n_ticks == k``.
+    """
+    out = np.zeros((n_parts, n_units), np.int64)
+    count_spikes(tick, unit, 0, n_ticks, n_parts, out, 2**63 - 1)
+    return np.ascontiguousarray(out.T)
 
 
 def rate_map(counts: NDArray[np.int64], t_start_s: float, duration_s: float) -> RateMap:
@@ -252,36 +257,32 @@ def raster(session: Session, trials: dict[str, NDArray[Any]] | None, order: NDAr
     return Raster(start_s, stop_s, time_s.astype(np.float32), row[unit])
 
 
-def unit_grid(
-    train: NDArray[np.uint32],
-    start: NDArray[np.int64],
-    tick_hz: float,
-    chosen: NDArray[np.int64] | None = None,
-) -> UnitGrid:
-    """Interval histograms and autocorrelograms of `chosen` units.
+def frequent(trains: Trains) -> NDArray[np.int64]:
+    """Up to `GRID_UNITS` units, evenly spaced from rare to frequent among those of `GRID_MIN_SPIKES` spikes or more."""
+    ranked = np.argsort(trains.n_spikes, kind="stable")
+    ranked = ranked[trains.n_spikes[ranked] >= GRID_MIN_SPIKES]
+    places = np.linspace(0, ranked.size - 1, min(GRID_UNITS, ranked.size)).round().astype(np.int64)
+    return ranked[places]
 
-    By default of up to `GRID_UNITS` units, evenly spaced from rare to frequent among those of at least
-    `GRID_MIN_SPIKES` spikes.
-    """
-    n_spikes = np.diff(start)
-    if chosen is None:
-        ranked = np.argsort(n_spikes, kind="stable")
-        ranked = ranked[n_spikes[ranked] >= GRID_MIN_SPIKES]
-        places = np.linspace(0, ranked.size - 1, min(GRID_UNITS, ranked.size)).round().astype(np.int64)
-        chosen = ranked[places]
-    trains = [train[start[u] : start[u + 1]] for u in chosen]
-    part = np.concatenate([*trains, np.empty(0, np.uint32)])
-    part_start = np.concatenate([[0], np.cumsum([t.size for t in trains])]).astype(np.int64)
-    isi = np.zeros((chosen.size, ISI_EDGES_S.size - 1), np.int64)
-    isi_counts(part, part_start, ISI_EDGES_S * tick_hz * (1 - 1e-12), isi)  # so that an edge that is a tick stays it
-    lags = np.zeros((chosen.size, N_LAGS), np.int64)
-    used = lag_counts(part, part_start, LAG_BIN_S * tick_hz, MAX_PAIRS, lags)
+
+def unit_grid(trains: Trains, chosen: NDArray[np.int64]) -> UnitGrid:
+    """Interval histograms and autocorrelograms of `chosen` units; `trains` are of one piece."""
+    some = trains.units(chosen)
+    first = first_spikes(some, MAX_PAIRS)
     with np.errstate(invalid="ignore"):
         return UnitGrid(
             unit=chosen,
-            isi=isi / (np.diff(part_start)[:, None] - 1),
-            lag_hz=lags / used[:, None] / LAG_BIN_S,
+            isi=histogram_of(*isi_sums(some, ISI_EDGES_S)),
+            lag_hz=autocorrelogram(first, LAG_BIN_S, N_LAGS * LAG_BIN_S) / first.n_spikes[:, None] / LAG_BIN_S,
         )
+
+
+def first_spikes(trains: Trains, max_pairs: int) -> Trains:
+    """Of units with more than about `max_pairs` pairs within the lags shown, as many first spikes as have so many."""
+    pairs = pairs_between(trains, 0, whole_ticks(N_LAGS * LAG_BIN_S, trains.tick_hz, "lag"))
+    share = max_pairs / np.maximum(pairs, max_pairs)
+    n = np.ceil((trains.stop - trains.first) * share[:, None]).astype(np.int64)
+    return replace(trains, stop=trains.first + n)
 
 
 def drift(counts: NDArray[np.int64], t_start_s: float, duration_s: float) -> Drift:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nhdata.features.trains import spike_trains
 from nhdata.report.session_panels import UnitGrid, reading, unit_grid
+from nhdata.store.layout import NO_TICK
 from nhdata.store.session import Session
 
 N_PARTS = 300
@@ -78,6 +80,8 @@ def unit_panels(session: Session, index: int) -> UnitPanels:
 def _unit_panels(session: Session, index: int) -> UnitPanels:
     tick, unit = session.read(0, session.n_spikes)
     train = tick[unit == index]
+    alone = np.zeros(train.size, np.uint16)
+    trains = spike_trains(train, alone, n_units=1, tick_hz=session.tick_hz, pieces=[(0, NO_TICK)])
     times_s = session.t_start_s + train / session.tick_hz
     edges_s = np.linspace(session.t_start_s, session.t_stop_s, N_PARTS + 1)
     features = session.features()
@@ -89,7 +93,7 @@ def _unit_panels(session: Session, index: int) -> UnitPanels:
         features={str(name): float(value) for name, value in zip(features.feature.values, values, strict=True)},
         edges_s=edges_s,
         rate_hz=np.histogram(times_s, edges_s)[0] / (session.duration_s / N_PARTS),
-        grid=unit_grid(train, np.array([0, train.size]), session.tick_hz, np.array([0])),
+        grid=unit_grid(trains, np.array([0])),
         sweeps=sweeps(times_s, session.intervals().get("trials"), session.t_start_s, session.t_stop_s),
     )
 

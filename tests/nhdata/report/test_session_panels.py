@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from nhdata.features.trains import spike_trains
 from nhdata.report import session_panels as panels
 from nhdata.report.session_panels import (
     ISI_EDGES_S,
@@ -11,9 +12,12 @@ from nhdata.report.session_panels import (
     by_place,
     drift,
     envelope,
+    first_spikes,
+    grid_counts,
     raster,
     rate_map,
     session_panels,
+    unit_grid,
 )
 
 
@@ -78,6 +82,34 @@ def test_grid_shows_intervals_and_lags_of_units_from_rare_to_frequent(shown, spi
         expected = np.histogram(np.floor(lag_ms + 1e-9), np.arange(101))[0]
         expected[-1] -= np.sum(np.floor(lag_ms + 1e-9) == 100)  # NumPy's last bin is closed
         np.testing.assert_allclose(shown.grid.lag_hz[k], expected / ticks.size / 0.001)
+
+
+def test_a_unit_of_very_many_pairs_is_counted_from_its_first_spikes() -> None:
+    tick, unit = np.arange(0, 30_000, 30, dtype=np.uint32), np.zeros(1000, np.uint16)  # 1 kHz for a second
+    trains = spike_trains(tick, unit, n_units=1, tick_hz=30_000.0, pieces=[(0, 30_000)])
+    n_pairs = 1000 * 99 - 99 * 100 // 2
+    assert first_spikes(trains, n_pairs).n_spikes == 1000
+    assert first_spikes(trains, n_pairs // 10).n_spikes == 100
+
+
+def test_a_million_spikes_on_one_tick_are_shown_in_no_time() -> None:
+    n = 1_000_000
+    trains = spike_trains(
+        np.full(n, 7, np.uint32), np.zeros(n, np.uint16), n_units=1, tick_hz=30_000.0, pieces=[(0, 30_000)]
+    )
+    grid = unit_grid(trains, np.array([0]))
+    assert grid.isi.sum() == 0  # all intervals are shorter than the first bin
+    assert grid.lag_hz[0, 0] > 0
+    assert grid.lag_hz[0, 1:].sum() == 0
+
+
+def test_parts_of_a_session_are_exact_at_their_edges() -> None:
+    tick, unit = np.arange(1000, dtype=np.uint32), (np.arange(1000) % 2).astype(np.uint16)
+    for n_parts in (1, 3, 7, 999, 1000, 2000):
+        made = grid_counts(tick, unit, 3, 1000, n_parts)
+        expected = np.zeros((3, n_parts), np.int64)
+        np.add.at(expected, (unit, tick.astype(int) * n_parts // 1000), 1)
+        np.testing.assert_array_equal(made, expected)
 
 
 def test_drift(shown, spikes) -> None:
