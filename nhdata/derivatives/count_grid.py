@@ -22,7 +22,7 @@ class CountGrid:
     chunk, shard : int
         Bins of a chunk, and of a shard: a whole number of chunks.
     spikes_at_once : int
-        Spikes held at a time.
+        Spikes that a thread holds at a time.
     """
 
     n_bins: int
@@ -37,10 +37,11 @@ class CountGrid:
         return [(a, min(a + self.shard, self.n_bins)) for a in range(0, self.n_bins, self.shard)]
 
 
-def plan_counts(n_bins: int, n_units: int, itemsize: int, memory_mb: int) -> CountGrid:
+def plan_counts(n_bins: int, n_units: int, itemsize: int, memory_mb: int, n_threads: int = 1) -> CountGrid:
     """Shards of 32 MB, or smaller ones where the memory for one session is little.
 
-    A quarter of the memory is a shard, a quarter what it is encoded into, and the rest spikes and slack.
+    Each thread fills shards of its own, in an equal part of the memory: a quarter is a shard, a quarter what it is
+    encoded into, and the rest spikes and slack.
 
     Raises
     ------
@@ -55,9 +56,9 @@ def plan_counts(n_bins: int, n_units: int, itemsize: int, memory_mb: int) -> Cou
     """
     if memory_mb < LEAST_MB:
         raise UserError(f"{memory_mb} MB for a session is too little", f"give at least {LEAST_MB} MB to each job")
-    budget = memory_mb * 2**20 // 4
+    budget = memory_mb * 2**20 // (4 * n_threads)
     row = max(1, n_units * itemsize)
-    chunk = max(1, min(n_bins, CHUNK_BYTES // row))
+    chunk = max(1, min(n_bins, min(CHUNK_BYTES, budget) // row))
     in_shard = max(1, min(SHARD_BYTES, budget) // (chunk * row))
     shard = chunk * min(in_shard, -(-n_bins // chunk)) if n_bins else chunk
     return CountGrid(n_bins, n_units, chunk, shard, budget // BYTES_PER_SPIKE)

@@ -31,6 +31,7 @@ from nhdata.derivatives.chosen import Chosen
 from nhdata.derivatives.count_grid import CountGrid, plan_counts
 from nhdata.derivatives.outcomes import Outcome, Report, attempt, died
 from nhdata.features.bins import FITS, NO_UNIT, bin_ticks, count_spikes
+from nhdata.features.threads import n_threads, run_parts
 from nhdata.store.columns import compressors, write_array
 from nhdata.store.layout import NO_UNIT as NO_ROW
 from nhdata.store.publish import sync_tree
@@ -80,7 +81,8 @@ def write_counts(
     dtype : {"u1", "u2"}
         Unsigned integers of one or two bytes. A session with a larger count fails; none is ever wrapped.
     memory_mb : int
-        For the data of all sessions counted at once; a process needs some 300 MB for itself besides.
+        For the data of all sessions counted at once; a process needs some 300 MB for itself besides. With one job,
+        each session is counted on several threads.
     workers : Workers, optional
     on_outcome : callable
         Told each outcome as it comes.
@@ -147,7 +149,7 @@ def _write_session(job: CountsJob, chosen: Chosen) -> Outcome:
             return Outcome(chosen.session_id, "skipped", str(place))
     n_bins = session.n_bins(job.bin_s)
     rows = np.arange(session.n_units) if chosen.rows is None else np.array(chosen.rows, np.int64)
-    grid = plan_counts(n_bins, rows.size, np.dtype(job.dtype).itemsize, job.memory_mb)
+    grid = plan_counts(n_bins, rows.size, np.dtype(job.dtype).itemsize, job.memory_mb, n_threads())
     folder = job.out / STAGING / uuid.uuid4().hex
     folder.parent.mkdir(exist_ok=True)
     try:
@@ -175,8 +177,11 @@ def _fill(
         attributes={"units": "spikes per bin"},
         config={"write_empty_chunks": True},
     )
-    for first, stop in grid.blocks:
+
+    def fill_shard(first: int, stop: int) -> None:
         array[first:stop] = count_block(session, rows, first, stop, grid.spikes_at_once, job)
+
+    run_parts(fill_shard, grid.blocks)
     time_s = session.t_start_s + np.arange(grid.n_bins) * job.bin_s
     write_array(group, "time", time_s, ("time",), units="s", long_name="start of the bin on the session's clock")
     names = unit_names(session.session_id, session.units())

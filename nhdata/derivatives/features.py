@@ -59,7 +59,7 @@ def check_job(job: FeaturesJob) -> None:
     """
     check_sets(job.sets)
     if job.window_s is not None and job.at_s is not None:
-        raise UserError("both a window and the start of one", "give --window START STOP or --at START")
+        raise UserError("both a window and the start of one", "give --window START STOP or --at-s SECOND")
 
 
 def feature_table(job: FeaturesJob, chosen: Chosen) -> pa.Table:

@@ -30,7 +30,14 @@ if TYPE_CHECKING:
     metavar="START STOP",
     help="Seconds on the session's clock, half-open; by default the first 60 s of good recording.",
 )
-@click.option("--at", type=float, metavar="START", help="The 60 s from here on, seconds on the session's clock.")
+@click.option(
+    "--at-s",
+    "--at",
+    "at_s",
+    type=float,
+    metavar="SECOND",
+    help="The 60 s from this second of the session's clock on (a time, not a log position as in ls, info and sql).",
+)
 @click.option("--intervals", metavar="NAME", help="Only the spans of this interval table, e.g. trials.")
 @click.option(
     "--set",
@@ -56,7 +63,7 @@ def command(
     session_ids: tuple[str, ...],
     select: str | None,
     window: tuple[float, float] | None,
-    at: float | None,
+    at_s: float | None,
     intervals: str | None,
     sets: str,
     form: str,
@@ -70,7 +77,7 @@ def command(
     """The reference features of every unit (rate, ISI, autocorrelation, Fano factor), and others.
 
     Those of the first 60 s of good recording were computed at ingest, and SQL knows them as unit_features; any other
-    window is computed now. docs/features.md says what each feature is.
+    window is computed now. docs/reference/features.md says what each feature is.
 
     Exit code: 0 all well, 1 nothing could be computed, 3 some sessions failed.
     """
@@ -80,7 +87,7 @@ def command(
     from nhdata.derivatives.features import FeaturesJob, check_job, write_features
     from nhdata.workers import Workers
 
-    job = FeaturesJob(tuple(name.strip() for name in sets.split(",")), window, at, intervals)
+    job = FeaturesJob(tuple(name.strip() for name in sets.split(",")), window, at_s, intervals)
     check_job(job)
     if out_dir is not None and out is not None:
         raise UserError("both --out and --out-dir", "name one of them")
