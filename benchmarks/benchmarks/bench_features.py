@@ -102,11 +102,15 @@ class MemoryCopies(Grouped):
     def track_isi(self) -> float:
         return self._copies(lambda: isi_sums(self.grouped, LOG_EDGES_S))
 
-    def track_counts(self) -> float:
+    def track_counts_u1(self) -> float:
+        return self._copies(lambda: self._counts(np.uint8))
+
+    def track_counts_u2(self) -> float:
+        return self._copies(lambda: self._counts(np.uint16))
+
+    def _counts(self, dtype: type[np.uint8] | type[np.uint16]) -> NDArray[np.generic]:
         shape = {"n_units": N_UNITS, "first_bin": 0, "n_bins": self.stop_tick // BIN}
-        return self._copies(
-            lambda: binned_counts(self.tick, self.unit, **shape, bin_s=0.02, tick_hz=SAMPLE_RATE_HZ, dtype=np.uint8)
-        )
+        return binned_counts(self.tick, self.unit, **shape, bin_s=0.02, tick_hz=SAMPLE_RATE_HZ, dtype=dtype)
 
     def _copies(self, work: Callable[[], object]) -> float:
         return _best(work) / _best(lambda: np.copyto(self.target, self.tick))

@@ -7,6 +7,7 @@ import elephant.statistics
 import numpy as np
 import pynapple as nap
 from numpy.typing import NDArray
+from scipy.stats import poisson
 
 from nhdata.features.autocorrelation import autocorrelation
 from nhdata.features.bursts import burst_index
@@ -14,10 +15,11 @@ from nhdata.features.correlogram import autocorrelogram, crosscorrelogram
 from nhdata.features.coupling import population_coupling
 from nhdata.features.fano import fano_factor
 from nhdata.features.firing import presence_ratio
-from nhdata.features.isi import LOG_EDGES_S, cv2, isi_sums
+from nhdata.features.isi import LOG_EDGES_S, cv2, isi_sums, local_variation
 from nhdata.features.psth import psth
 from nhdata.features.quality import refractory_violations
 from nhdata.features.reference import N_LAGS
+from nhdata.features.sliding_rp import max_confidence
 
 from .data import N_UNITS, SAMPLE_RATE_HZ
 from .spikes import BIN, Array, Grouped
@@ -53,6 +55,20 @@ class Cv2(Grouped):
 
     def time_elephant(self) -> Array:
         return np.array([elephant.statistics.cv2(np.diff(t)) for t in self.seconds])
+
+
+class LocalVariation(Grouped):
+    """LV of Shinomoto et al."""
+
+    def time_ours(self) -> Array:
+        return local_variation(self.grouped)
+
+    def time_numpy(self) -> Array:
+        isi = [np.diff(t) for t in self.seconds]
+        return np.array([3 * np.mean((np.diff(i) / (i[1:] + i[:-1])) ** 2) for i in isi])
+
+    def time_elephant(self) -> Array:
+        return np.array([elephant.statistics.lv(np.diff(t)) for t in self.seconds])
 
 
 class Fano(Grouped):
@@ -135,6 +151,23 @@ class RefractoryViolations(Grouped):
 
     def time_numpy(self) -> NDArray[np.int64]:
         return np.array([np.count_nonzero(np.diff(t) < 45) for t in self.ticks])
+
+
+class MaxConfidence(Grouped):
+    """IBL's sliding refractory period: pairs up to 10 ms apart in bins of a tick, and those 1 to 2 s apart."""
+
+    def time_ours(self) -> Array:
+        return max_confidence(self.grouped)
+
+    def time_numpy(self) -> Array:
+        refractory_s = np.arange(1, 301) / 30_000
+        out = np.empty(N_UNITS)
+        for u, t in enumerate(self.ticks):
+            violations = np.cumsum(_lags(t, 300, 1))
+            far, near = (np.searchsorted(t, t.astype(np.int64) + lag).sum() for lag in (60_000, 30_000))
+            expected = 2 * 0.1 * (far - near) * refractory_s
+            out[u] = 100 * (1 - poisson.cdf(violations, expected)[15:]).max()
+        return out
 
 
 class Bursts(Grouped):

@@ -58,15 +58,11 @@ def bin_of(ticks: np.int64, numerator: int, denominator: int, per_tick: float) -
     """``ticks * denominator // numerator`` without a division, which costs more than all the rest of a kernel.
 
     `per_tick` is ``denominator / numerator``: the product with fewer than 2**32 ticks is off by at most one bin, and
-    the remainder tells.
+    the remainder tells. Without a branch, so that a loop over it is vectorized.
     """
     k = np.int64(ticks * per_tick)
     remainder = ticks * denominator - k * numerator
-    if remainder < 0:
-        return k - 1
-    if remainder >= numerator:
-        return k + 1
-    return k
+    return k - np.int64(remainder < 0) + np.int64(remainder >= numerator)
 
 
 @kernel

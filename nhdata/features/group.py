@@ -56,7 +56,9 @@ def by_unit(
             "sort them; a store's are checked by 'nhdata validate --deep'",
         )
     start = np.concatenate([[0], np.cumsum(count.sum(axis=0))]).astype(np.int64)
-    place = start[:-1] + np.cumsum(count, axis=0) - count  # where each part's spikes of each unit begin
+    place = (start[:-1] + np.cumsum(count, axis=0) - count).astype(
+        np.uint64
+    )  # where each part's spikes of each unit begin
     train = np.empty(tick.size, np.uint32)
     # filled, not returned: Ctrl-C as Numba hands over a tuple of arrays is a crash
     run_parts(_fill, [(tick[part], unit[part], place[k], train) for k, part in enumerate(parts)])
@@ -78,9 +80,10 @@ def _count(tick: NDArray[np.uint32], unit: NDArray[np.uint16], count: NDArray[np
 
 @kernel
 def _fill(
-    tick: NDArray[np.uint32], unit: NDArray[np.uint16], place: NDArray[np.int64], train: NDArray[np.uint32]
+    tick: NDArray[np.uint32], unit: NDArray[np.uint16], place: NDArray[np.uint64], train: NDArray[np.uint32]
 ) -> None:
     for i in range(tick.size):
         u = unit[i]
-        train[place[u]] = tick[i]
-        place[u] += 1
+        k = place[u]
+        train[k] = tick[i]
+        place[u] = k + np.uint64(1)

@@ -113,6 +113,8 @@ def _short_intervals(
         n = np.int64(0)
         for p in range(first.shape[1]):
             one = tick[first[u, p] : stop[u, p]]
+            short = np.uint32(0)  # as wide as a tick, so that as many fit into a register
             for i in range(one.size - 1):
-                n += np.int64(np.uint32(one[i + 1] - one[i]) < least)
+                short += np.uint32(np.uint32(one[i + 1] - one[i]) < least)
+            n += np.int64(short)
         out[u, 0] = n
