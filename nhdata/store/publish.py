@@ -63,7 +63,8 @@ def check_place(root: Place) -> bool:
         return True
     if isinstance(root, Path) and root.exists() and not root.is_dir():
         raise UserError(f"{root} is a file", "name a new path for the store")
-    if any(name not in ("sessions", "catalog") and not name.startswith(".") for name in open_files(root).names("")):
+    ours = ("zarr.json", "sessions", "catalog")  # the first where another writer has made the store meanwhile
+    if any(name not in ours and not name.startswith(".") for name in open_files(root).names("")):
         raise UserError(f"{root} is a folder with other things in it", "name a new path for the store")
     return False
 

@@ -55,7 +55,7 @@ def test_two_writers_of_the_same_sessions_at_once(bucket: str) -> None:
         writers = [pool.apply_async(ingest, (f"{bucket}/s", "synthetic", []), {"options": OPTIONS}) for _ in range(2)]
         reports = [writer.get() for writer in writers]
     assert sum(len(report.ingested) for report in reports) == 2
-    assert not any(report.failed for report in reports)
+    assert not [report.failed for report in reports if report.failed]
     store = nhdata.open(f"{bucket}/s")
     assert (len(store.session_ids), store.position) == (2, 2)
     assert validate(f"{bucket}/s", deep=True) == []

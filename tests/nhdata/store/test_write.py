@@ -13,11 +13,12 @@ import xarray as xr
 import zarr
 
 import nhdata
+import nhdata.store.publish
 from nhcatalog.errors import UserError
 from nhdata.recording import Spikes
 from nhdata.store.encode import encode
 from nhdata.store.layout import CHUNK_SPIKES, SHARD_SPIKES
-from nhdata.store.publish import create_store, publish, staged
+from nhdata.store.publish import check_place, create_store, publish, staged
 from nhdata.store.write import write_session
 
 CORE_CODECS = {"bytes", "blosc", "crc32c", "sharding_indexed", "transpose"}
@@ -245,3 +246,13 @@ def test_a_session_whose_id_looks_like_a_version_keeps_apart(tmp_path, recording
     published(tmp_path, recording())
     assert published(tmp_path, recording(session_id="mouse-1.v2")) == "sessions/lab/mouse-1.v2"
     assert published(tmp_path, recording(subject="M2")) == "sessions/lab/mouse-1.v3"
+
+
+def test_a_store_that_another_writer_makes_between_two_looks_is_no_stranger(tmp_path, monkeypatch):
+    def looked_too_early(place):
+        monkeypatch.undo()
+        create_store(place)
+
+    monkeypatch.setattr(nhdata.store.publish, "root_attributes", looked_too_early)
+    assert not check_place(tmp_path)
+    assert check_place(tmp_path)
