@@ -34,8 +34,8 @@ class Calibration:
         place = np.searchsorted(EDGES_HZ * bin_s, f, side="right")
         return cls(
             np.bincount(place, minlength=n),
-            np.bincount(place, f, minlength=n),
-            np.bincount(place, counts.ravel(), minlength=n),
+            np.bincount(place, f, minlength=n).astype(np.float64),
+            np.bincount(place, counts.ravel(), minlength=n).astype(np.float64),
         )
 
     def __add__(self, other: Calibration) -> Calibration:

@@ -73,14 +73,19 @@ class CoSmoothingRidge:
 
     def predict(self, heard: NDArray[np.unsignedinteger]) -> NDArray[np.float32]:
         """Expected counts (W, H, K)."""
-        return np.maximum(self._raw(heard, self.width, self.regression), self.floor * self.null)
+        expected: NDArray[np.float32] = np.maximum(
+            self._raw(heard, self.width, self.regression), self.floor * self.null
+        )
+        return expected
 
     def _raw(self, heard: NDArray[np.unsignedinteger], width: float, regression: Ridge) -> NDArray[np.float32]:
         x = smoothed(heard, width).reshape(-1, heard.shape[2])
         shape = (*heard.shape[:2], len(self.null))
-        return self.null + regression.predict(x).reshape(shape).astype(np.float32)
+        added: NDArray[np.float32] = regression.predict(x).reshape(shape).astype(np.float32)
+        return self.null + added
 
 
 def smoothed(counts: NDArray[np.unsignedinteger], width: float) -> NDArray[np.float32]:
     """(W, H, N) counts smoothed over bins, within each window, by a Gaussian of `width` bins."""
-    return gaussian_filter1d(counts.astype(np.float32), width, axis=1, mode="nearest")
+    smooth: NDArray[np.float32] = gaussian_filter1d(counts.astype(np.float32), width, axis=1, mode="nearest")
+    return smooth

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from nhcatalog.place import Place
 from nhdata.loading import WindowDataset
 from nhdata.loading.selection import Selection
 from nhmodel.config import Config
 
 
 def open_windows(
-    store_path: str | Path,
+    store_path: Place | str,
     selection: Selection,
     config: Config,
     split: str,

@@ -70,6 +70,9 @@ class NeuroHorizon(nn.Module):
         Units of training: rows of the learned table.
     """
 
+    latent_time_s: Tensor
+    bin_time_s: Tensor
+
     def __init__(self, config: ModelConfig, data: DataConfig, n_units: int) -> None:
         super().__init__()
         self.config, self.data = config, data
@@ -172,7 +175,7 @@ class NeuroHorizon(nn.Module):
         population = self.head.population(unit, ema, tokens.heard)
         if columns is not None:
             unit, own, log_mean = unit[:, columns], own[:, columns], log_mean[:, columns]
-        gain = self.head(bins, unit, own, population)
+        gain: Tensor = self.head(bins, unit, own, population)
         return log_mean[:, None] + gain.float().clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN)
 
     def encode(self, tokens: Tokens, embedding: Tensor, n_windows: int) -> Tensor:
@@ -185,19 +188,23 @@ class NeuroHorizon(nn.Module):
         tokens = self.tokenize(batch)
         embedding = self.identity(units.features[tokens.unit], units.row[tokens.unit])
         latents = self._settle(self._listen(tokens, embedding, len(batch)), self.rotary(self.latent_time_s))
-        return latents.unflatten(1, (-1, len(self.latents))).mean(2)
+        states: Tensor = latents.unflatten(1, (-1, len(self.latents))).mean(2)
+        return states
 
     def _listen(self, tokens: Tokens, embedding: Tensor, n_windows: int) -> Tensor:
         """Latents (B, L, dim) that have read the spikes."""
         n_steps = len(self.latent_time_s) // len(self.latents)
         x = self.latents.repeat(n_steps, 1).expand(n_windows, -1, -1)
         angle = self.rotary(self.latent_time_s)
-        return self.read(x, angle, embedding, tokens.row, self.rotary(tokens.time_s), tokens.cu_seqlens)
+        read: Tensor = self.read(x, angle, embedding, tokens.row, self.rotary(tokens.time_s), tokens.cu_seqlens)
+        return read
 
     def _settle(self, x: Tensor, latent_angle: Tensor) -> Tensor:
         """Latents after they have thought among themselves."""
         x = self.read_think(x)
-        for attend, think in self.process:
+        for layer in self.process:
+            assert isinstance(layer, nn.ModuleList)
+            attend, think = layer
             x = think(attend(x, latent_angle))
         return x
 
@@ -241,9 +248,11 @@ class NeuroHorizon(nn.Module):
         if not self.forecasts:
             held_out = torch.rand(batch.unit_mask.shape, device=batch.unit_mask.device) < HELD_OUT
             weight = (held_out & batch.unit_mask)[:, None]
-            return self.loss(self(batch, units, held_out=held_out), batch.history, weight)
+            loss: Tensor = self.loss(self(batch, units, held_out=held_out), batch.history, weight)
+            return loss
         counts, mask, columns = batch.counts, batch.unit_mask[:, None], None
         if self.training and counts.shape[-1] > self.config.loss_units:
             columns = torch.randperm(counts.shape[-1], device=counts.device)[: self.config.loss_units]
             counts, mask = counts[..., columns], mask[..., columns]
-        return self.loss(self(batch, units, columns), counts, mask)
+        loss = self.loss(self(batch, units, columns), counts, mask)
+        return loss

@@ -9,15 +9,16 @@ from typing import Any
 
 from bokeh.embed import file_html
 from bokeh.layouts import column
-from bokeh.models import ColumnDataSource, Div, Slope, Whisker
+from bokeh.models import ColumnDataSource
+from bokeh.models.annotations import Slope, Whisker
+from bokeh.models.widgets import Div
 from bokeh.palettes import Category20_20
-from bokeh.plotting import figure
 from bokeh.resources import INLINE
 
+from nhdata.report.draw import ACCENT, WIDTH, plot
 from nhmodel.evaluation.result import HEADLINES, MODEL, ORACLES, Evaluation, Example, tables
 
-WIDTH = 900
-COLORS = ("#1f77b4", "#b0b0b0")
+COLORS = (ACCENT, "#b0b0b0")
 
 Rows = dict[str, dict[str, Any]]
 """Scores by the name that is shown."""
@@ -86,23 +87,21 @@ def _bars(title: str, rows: Rows) -> Any:
     )
     ends = [0.0, *source.data["lo"], *source.data["hi"]]
     margin = 0.04 * (max(ends) - min(ends))
-    plot = figure(
+    made = plot(
         y_range=source.data["model"],
         x_range=(min(ends) - margin, max(ends) + margin),
-        width=WIDTH,
         height=80 + 24 * len(shown),
         title=f"fp-bps with 95 % intervals, {title}",
         x_axis_label="bits per spike",
         tooltips=[("model", "@model"), ("fp-bps", "@fp_bps{0.000}"), ("interval", "@lo{0.000} … @hi{0.000}")],
     )
-    plot.hbar(y="model", right="fp_bps", height=0.7, color="color", source=source)
-    plot.add_layout(Whisker(base="model", lower="lo", upper="hi", dimension="width", source=source))
-    return plot
+    made.hbar(y="model", right="fp_bps", height=0.7, color="color", source=source)
+    made.add_layout(Whisker(base="model", lower="lo", upper="hi", dimension="width", source=source))
+    return made
 
 
 def _curves(title: str, rows: Rows, evaluation: Evaluation) -> Any:
-    plot = figure(
-        width=WIDTH,
+    made = plot(
         height=340,
         title=f"How far ahead, {title}",
         x_axis_label="time ahead (s)",
@@ -113,15 +112,14 @@ def _curves(title: str, rows: Rows, evaluation: Evaluation) -> Any:
         curve = [float("nan") if v is None else v for v in row["bin_fp_bps"]]
         ahead_s = [(k + 0.5) * evaluation.bin_s for k in range(len(curve))]
         width = 3 if row["model"] == MODEL else 1.2
-        plot.line(ahead_s, curve, color=color, line_width=width, legend_label=name)
-    plot.legend.click_policy = "hide"
-    plot.add_layout(plot.legend[0], "right")
-    return plot
+        made.line(ahead_s, curve, color=color, line_width=width, legend_label=name)
+    made.legend.click_policy = "hide"
+    made.add_layout(made.legend[0], "right")
+    return made
 
 
 def _calibration(evaluation: Evaluation, regimes: list[str]) -> Any:
-    plot = figure(
-        width=WIDTH,
+    made = plot(
         height=340,
         title="Predicted against observed rate, over bins of similar forecast",
         x_axis_label="predicted rate (Hz)",
@@ -132,12 +130,12 @@ def _calibration(evaluation: Evaluation, regimes: list[str]) -> Any:
     for regime, color in zip(regimes, Category20_20[::2], strict=False):
         predicted, observed = evaluation.calibration[regime].curve_hz(evaluation.bin_s)
         some = observed > 0
-        plot.line(predicted[some], observed[some], color=color, legend_label=regime)
-        plot.scatter(predicted[some], observed[some], color=color, size=5)
-    plot.add_layout(Slope(gradient=1, y_intercept=0, line_color="#999999", line_dash="dashed"))
-    if plot.legend:
-        plot.add_layout(plot.legend[0], "right")
-    return plot
+        made.line(predicted[some], observed[some], color=color, legend_label=regime)
+        made.scatter(predicted[some], observed[some], color=color, size=5)
+    made.add_layout(Slope(gradient=1, y_intercept=0, line_color="#999999", line_dash="dashed"))
+    if made.legend:
+        made.add_layout(made.legend[0], "right")
+    return made
 
 
 def _chosen(rows: Rows) -> list[str]:
@@ -184,15 +182,13 @@ def _cell(value: float | None) -> str:
 
 
 def _trace(example: Example) -> Any:
-    plot = figure(
-        width=WIDTH,
+    made = plot(
         height=220,
         title=f"Unit {example.unit_id}: spikes per horizon",
         x_axis_label="end of history (s)",
         y_axis_label="spikes",
-        tools="xpan,xwheel_zoom,box_zoom,reset,save",
     )
-    plot.step(example.t_s, example.counts, color="#999999", mode="after", legend_label="observed")
-    plot.line(example.t_s, example.expected, color=COLORS[0], line_width=2, legend_label="forecast")
-    plot.add_layout(plot.legend[0], "right")
-    return plot
+    made.step(example.t_s, example.counts, color="#999999", mode="after", legend_label="observed")
+    made.line(example.t_s, example.expected, color=COLORS[0], line_width=2, legend_label="forecast")
+    made.add_layout(made.legend[0], "right")
+    return made

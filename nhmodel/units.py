@@ -68,7 +68,7 @@ def mean_counts(known: WindowDataset) -> NDArray[np.float32]:
                 f"fits its part '{known.split}'",
                 "leave it out of the selection, or use shorter windows",
             )
-        parts.append(smoothed_mean(spikes[session.first : session.first + len(session.rows)], n * known.n_horizon))
+        parts.append(smoothed_mean(spikes[session.first : session.first + len(session.rows)], int(n) * known.n_horizon))
     return np.concatenate(parts)
 
 

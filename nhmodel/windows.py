@@ -73,7 +73,7 @@ class SessionWindows:
     @property
     def n_bins(self) -> int:
         """Bins of the horizon."""
-        return self.counts.shape[1]
+        return int(self.counts.shape[1])
 
     def bins_since_onset(self, *, known: bool) -> NDArray[np.int64]:
         """(W, T) whole bins from the latest onset of a trial to the centre of each bin of the horizon; -1 before any.

@@ -35,7 +35,7 @@ class Command(click.Command):
             click.echo("interrupted; what was finished is kept", err=True)
             ctx.exit(EXIT_INTERRUPTED)
         except BrokenPipeError:
-            sys.stdout = None  # type: ignore[assignment]
+            sys.stdout = None
             ctx.exit(0)
         except (OSError, MemoryError) as error:
             if debug:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch.utils.data
 from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
+from nhcatalog.place import Place
 from nhdata.loading.ahead import read_ahead
 from nhdata.loading.batch import WindowBatch
 from nhdata.loading.batches import BySize, ByTokens
@@ -43,7 +43,7 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
 
     Parameters
     ----------
-    store : path or str
+    store : path, Url or str
         The store; read only.
     select : str or Selection
         A SELECT with a column ``unit_id``, a named selection, or an answer frozen before.
@@ -101,7 +101,7 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
 
     def __init__(
         self,
-        store: str | Path,
+        store: Place | str,
         *,
         select: str | Selection = ALL_GOOD,
         split: str = "train",
@@ -184,7 +184,7 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
             self._batches = ByTokens(max_tokens, spike_indexes(self.selection, self._sessions))
         self._weights, self._max_windows = weights, max_windows
         # in shared memory, so that workers that persist see them change: epoch, batches done, chunks open at a time
-        self._position = torch.zeros(3, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        self._position = torch.zeros(3, dtype=torch.int64).share_memory_()
         self._position[2] = self.open_chunks(self._cutter.cache.arena.n_slots)
         self._skip = self._steps = 0  # of a worker's own batches: to leave out next, and handed out
         self._planned: tuple[tuple[int, int], EpochPlan] | None = None

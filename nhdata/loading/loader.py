@@ -89,7 +89,7 @@ def on_device(batches: Iterable[WindowBatch], device: torch.device) -> Iterator[
         for batch in batches:
             yield batch.to(device)
         return
-    copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    copies = torch.cuda.Stream(device)
     ahead: WindowBatch | None = None
     for batch in batches:
         with torch.cuda.stream(copies):

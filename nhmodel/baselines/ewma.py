@@ -71,4 +71,5 @@ class EwmaShrinkage:
             for u in factors
         ]
         factor = factors[np.argmin(per_unit, axis=0)]
-        return (weight[:, None] * factor).astype(np.float32)
+        product: NDArray[np.float32] = (weight[:, None] * factor).astype(np.float32)
+        return product

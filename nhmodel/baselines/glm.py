@@ -122,7 +122,7 @@ class Glm:
 
     def _log_expected(self, history: OwnHistory, theta: Floats, windows: SessionWindows) -> Floats:
         """`theta` is (G, N, 1 + M), or (G, 1, 1 + M) where all units share it."""
-        added = np.einsum(
+        added: Floats = np.einsum(
             "wmn,gnm->wgn",
             history(windows),
             np.broadcast_to(theta[..., 1:], (len(theta), windows.n_units, theta.shape[2] - 1)),

@@ -80,13 +80,16 @@ class GlmCoupled:
 
     def _features(self, windows: SessionWindows) -> NDArray[np.float32]:
         features = self.own.history(windows).astype(np.float32)
-        return features.reshape(len(features), math.prod(features.shape[1:]))
+        flat: NDArray[np.float32] = features.reshape(len(features), math.prod(features.shape[1:]))
+        return flat
 
     def _inputs(self, windows: SessionWindows) -> NDArray[np.float32]:
         """(W, M·N) standardised history features of all units."""
-        return (self._features(windows) - self.center) / self.spread
+        inputs: NDArray[np.float32] = (self._features(windows) - self.center) / self.spread
+        return inputs
 
     def _expected(self, windows: SessionWindows) -> NDArray[np.float64]:
         """(W, G, N) expected count of each group of bins."""
         coupling = np.tensordot(self._inputs(windows) @ self.down, self.up, 1)
-        return np.minimum(np.exp(self.own.log_expected(windows) + coupling), self.own.cap)
+        expected: NDArray[np.float64] = np.minimum(np.exp(self.own.log_expected(windows) + coupling), self.own.cap)
+        return expected

@@ -30,7 +30,8 @@ class GruNetwork(nn.Module):
         """(B, T, N) from ``history`` (B, H, N) and ``ema`` (B, M·N)."""
         state = self.encode(self.into(self.dropout(history)))[1] + torch.tanh(self.from_ema(self.dropout(ema)))
         states, _ = self.decode(history.new_zeros(len(history), n_bins, 1), state)
-        return self.out(self.dropout(states))
+        out: Tensor = self.out(self.dropout(states))
+        return out
 
 
 class Gru:
@@ -110,5 +111,5 @@ class Gru:
         """(W, T, N), from inputs that are compressed and about the mean."""
         ratio = ema_hz * np.float32(windows.bin_s) / self.null
         ema = torch.from_numpy(np.log((ratio + 0.3) / 1.3).reshape(len(ratio), -1))
-        gain = network(torch.from_numpy(np.sqrt(history.astype(np.float32))), ema, windows.n_bins)
+        gain: Tensor = network(torch.from_numpy(np.sqrt(history.astype(np.float32))), ema, windows.n_bins)
         return torch.from_numpy(np.log(self.null)) + gain.clamp(-6, 6)

@@ -53,4 +53,6 @@ class TrailingMean:
         return np.repeat(self._rate(windows, self.fraction)[:, None], windows.n_bins, axis=1)
 
     def _rate(self, windows: SessionWindows, fraction: float) -> NDArray[np.float32]:
-        return np.maximum(windows.history.mean(axis=1, dtype=np.float32), np.float32(fraction) * self.null)
+        trailing = windows.history.mean(axis=1, dtype=np.float32)
+        rate: NDArray[np.float32] = np.maximum(trailing, np.float32(fraction) * self.null)
+        return rate

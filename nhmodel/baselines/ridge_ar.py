@@ -47,10 +47,12 @@ class RidgeAutoregression:
         return self
 
     def predict(self, windows: SessionWindows) -> NDArray[np.float32]:
-        return np.maximum(self._raw(windows), np.float32(self.floor) * self.null)
+        expected: NDArray[np.float32] = np.maximum(self._raw(windows), np.float32(self.floor) * self.null)
+        return expected
 
     def _raw(self, windows: SessionWindows) -> NDArray[np.float32]:
-        return self.null + np.einsum("wfn,nft->wtn", self._inputs(windows), self.map, optimize=True)
+        added: NDArray[np.float32] = np.einsum("wfn,nft->wtn", self._inputs(windows), self.map, optimize=True)
+        return self.null + added
 
     def _inputs(self, windows: SessionWindows) -> NDArray[np.float32]:
         """(W, H + M, N) counts and moving averages, counts per bin about the unit's mean."""

@@ -68,7 +68,7 @@ class ReducedRankRidge:
 
     def _maps(self, train: SessionWindows) -> Callable[[float], tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Take scale and principal axes from `train`; returns what makes the two factors of each ridge's map."""
-        self.scale = np.sqrt(self.own.null)
+        self.scale: NDArray[np.float32] = np.sqrt(self.own.null)
         inputs = self._inputs(train)
         self.pca = PCA(min(self.max_axes, *inputs.shape), random_state=0).fit(inputs)
         z = self.pca.transform(inputs)
@@ -110,7 +110,10 @@ class ReducedRankRidge:
 
     def _forecast(self, own: NDArray[np.float32], shared: NDArray[np.float32], floor: float) -> NDArray[np.float32]:
         """(W, T, N) expected counts from those of `own` and the (W, T·N) of the population in standard deviations."""
-        return np.maximum(own + shared.reshape(own.shape) * self.scale, np.float32(floor) * self.own.null)
+        expected: NDArray[np.float32] = np.maximum(
+            own + shared.reshape(own.shape) * self.scale, np.float32(floor) * self.own.null
+        )
+        return expected
 
 
 def chunks(windows: SessionWindows) -> Iterator[slice]:

@@ -51,7 +51,8 @@ class FittedIdentity(nn.Module):
         self.residual = nn.Parameter(torch.zeros_like(start))
 
     def forward(self, features: Tensor, row: Tensor) -> Tensor:
-        return (self.start + self.residual)[row]
+        embeddings: Tensor = (self.start + self.residual)[row]
+        return embeddings
 
 
 @torch.no_grad()
@@ -101,7 +102,7 @@ def starts(model: NeuroHorizon, units: UnitTable, *, alike: bool) -> Tensor:
     """(U, dim) embeddings to start from: by the features, or the typical one for all."""
     model.eval()
     features = torch.full_like(units.features, torch.nan) if alike else units.features
-    start = model.identity(features, torch.full_like(units.row, -1))
+    start: Tensor = model.identity(features, torch.full_like(units.row, -1))
     if alike and model.identity.table is not None:
         start = start + model.identity.table.mean(0)
     return start
@@ -151,11 +152,12 @@ class _Fit:
         seed: int,
     ) -> None:
         self.model = copy.deepcopy(model).requires_grad_(False)
-        self.model.identity = FittedIdentity(start)
+        identity = FittedIdentity(start)
+        self.model.set_submodule("identity", identity)
         self.units = units._replace(row=torch.arange(len(units.row)))
         self.windows, self.span, self.steps = windows, (marks[0, 1], marks[-1, 1]), 0
         self.rng = np.random.default_rng(seed)
-        self.optimizer = torch.optim.Adam([self.model.identity.residual], lr=LEARNING_RATE)
+        self.optimizer = torch.optim.Adam([identity.residual], lr=LEARNING_RATE)
 
     def learn(self, steps: int) -> None:
         """Make `steps` steps more."""
@@ -188,4 +190,5 @@ def blend(session: ScoredSession, baseline: BaselineForecast, tuned: Expected, e
     )
     a, b = weight.clip(0, 1.5).astype(np.float32)
     null = session.null
-    return null * np.exp(a * np.log(baseline.expected / null) + b * np.log(expected / null))
+    blended: Expected = null * np.exp(a * np.log(baseline.expected / null) + b * np.log(expected / null))
+    return blended

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nhcatalog.place import Place
 from nhdata.loading import NoWindows, WindowDataset
 from nhdata.loading.selection import Selection
 from nhdata.store.session import Session
@@ -56,7 +56,7 @@ class ScoredSession:
 
     @classmethod
     def open(
-        cls, store: Path, selection: Selection, config: Config, split: str, reference_s: float | None
+        cls, store: Place, selection: Selection, config: Config, split: str, reference_s: float | None
     ) -> ScoredSession:
         """Read a session.
 

@@ -21,7 +21,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         value, gate = self.up(self.norm(x)).chunk(2, dim=-1)
-        return x + self.dropout(self.down(value * F.gelu(gate)))
+        added: Tensor = self.dropout(self.down(value * F.gelu(gate)))
+        return x + added
 
 
 class SpikeAttention(nn.Module):
@@ -65,7 +66,8 @@ class SpikeAttention(nn.Module):
         k, v = self.kv(self.norm_kv(unit)).view(len(unit), 2, self.n_heads, -1).unbind(1)
         k, v = rotate(k[token_row], token_angle), rotate(v[token_row], token_angle)
         read = rotate(ragged_cross_attention(q, k, v, cu_seqlens), -x_angle)
-        return x + self.dropout(self.out(read.reshape(b, n, dim)))
+        added: Tensor = self.dropout(self.out(read.reshape(b, n, dim)))
+        return x + added
 
 
 class Attention(nn.Module):
@@ -96,7 +98,8 @@ class Attention(nn.Module):
         read = F.scaled_dot_product_attention(
             q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=self.causal
         ).transpose(1, 2)
-        return x + self.dropout(self.out(rotate(read, -x_angle).reshape(b, n, dim)))
+        added: Tensor = self.dropout(self.out(rotate(read, -x_angle).reshape(b, n, dim)))
+        return x + added
 
 
 class DecoderLayer(nn.Module):
@@ -110,4 +113,5 @@ class DecoderLayer(nn.Module):
 
     def forward(self, bins: Tensor, bin_angle: Tensor, latents: Tensor, latent_angle: Tensor) -> Tensor:
         bins = self.read(bins, bin_angle, latents, latent_angle)
-        return self.think(self.past(bins, bin_angle))
+        thought: Tensor = self.think(self.past(bins, bin_angle))
+        return thought

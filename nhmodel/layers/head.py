@@ -63,7 +63,8 @@ class RateHead(nn.Module):
         """
         weight = self.pop_in(self.norm_unit(unit)).unflatten(-1, (ema.shape[-1], -1))
         total = torch.einsum("btnm,bnmr->btr", ema * heard[:, None, :, None], weight)
-        return self.dropout(total / heard.sum(1).clamp(min=1).sqrt()[:, None, None])
+        state: Tensor = self.dropout(total / heard.sum(1).clamp(min=1).sqrt()[:, None, None])
+        return state
 
     def forward(self, bins: Tensor, unit: Tensor, own: Tensor, population: Tensor) -> Tensor:
         """Log of rate over reference mean.
@@ -84,7 +85,7 @@ class RateHead(nn.Module):
         bins, unit = self.norm_bin(bins), self.norm_unit(unit)
         per_unit = self.from_unit(unit) + self.from_own(self.dropout(own))
         hidden = F.gelu(self.from_bin(bins)[:, :, None] + per_unit[:, None])
-        out = self.to_rate(hidden).squeeze(-1)
+        out: Tensor = self.to_rate(hidden).squeeze(-1)
         factor_bin = self.dropout(self.factor_bin(bins))
         out = out + torch.einsum("btr,bnr->btn", factor_bin, self.factor_unit(unit))
         out = out + self.offset_unit(unit).transpose(1, 2)

@@ -48,7 +48,8 @@ class IDEncoder(nn.Module):
     def compute_embeddings(self, features: Tensor) -> Tensor:
         """(U, 33) raw features to (U, dim) embeddings."""
         z = ((_compress(features.double()) - self.mean) / self.std).nan_to_num(0.0).clamp(-5, 5)
-        return self.layers(z.to(self.layers[0].weight.dtype))
+        embeddings: Tensor = self.layers(z.to(next(self.layers.parameters()).dtype))
+        return embeddings
 
     def forward(self, features: Tensor, index: Tensor) -> Tensor:
         """Embeddings of the units at `index` (any shape) among (U, 33) `features`: (…, dim)."""

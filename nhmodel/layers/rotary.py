@@ -24,6 +24,8 @@ class RotaryTime(nn.Module):
         Size of one head; half of it turns, so it must be a multiple of 4.
     """
 
+    omega: Tensor
+
     def __init__(self, head_dim: int) -> None:
         super().__init__()
         n = head_dim // 4

@@ -92,7 +92,7 @@ def train(
     net, optimizer = fabric.setup(model, optimizer)
     net.mark_forward_method("compute_loss")
     if settings.compile:
-        model.think = torch.compile(model.think)
+        vars(model)["think"] = torch.compile(model.think)
     units = units.to(fabric.device)
     validator = Validator(folder, fabric, model, Validation(windows["valid"], units), unseen, settings.tensorboard)
     standing = Standing()
@@ -125,6 +125,7 @@ def train(
                 if micro < settings.accumulate and math.isfinite(losses):
                     continue
                 norm = fabric.clip_gradients(net, optimizer, max_norm=settings.grad_clip, error_if_nonfinite=False)
+                assert norm is not None  # as always where a norm is the limit
                 if not math.isfinite(losses + float(norm)):
                     raise _not_a_number(standing, windows["train"], loader.state_dict(), batch, losses, float(norm))
                 standing.minutes = fabric.broadcast((time.monotonic() - began) / 60)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import lightning_fabric
 import numpy as np
 import torch
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 from nhcatalog.errors import UserError
+from nhcatalog.place import Place
 from nhdata.loading.selection import Selection
 from nhmodel.config import Config, TrainConfig
 from nhmodel.data import open_windows
@@ -64,7 +64,7 @@ def split_sessions(selection: Selection, n_unseen: int, seed: int) -> tuple[Sele
     return selection.only(set(session_ids) - set(names)), names
 
 
-def unseen_validation(store: Path, selection: Selection, config: Config) -> Validation:
+def unseen_validation(store: Place, selection: Selection, config: Config) -> Validation:
     """Sessions that are not trained on: known by their first minute, validated on as all others are."""
     reference = open_windows(
         store, selection, config, "reference", reference_s=REFERENCE_S, averages=False, sharded=False

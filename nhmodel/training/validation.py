@@ -116,7 +116,8 @@ class Validator:
 
     def _score(self, validation: Validation) -> float:
         def reduce(sums: torch.Tensor) -> torch.Tensor:
-            total: torch.Tensor = self.fabric.all_reduce(sums, reduce_op="sum")
+            total = self.fabric.all_reduce(sums, reduce_op="sum")
+            assert isinstance(total, Tensor)  # as what was given
             return total
 
         return validation_fp_bps(self.model, validation.windows, validation.units.to(self.fabric.device), reduce)

@@ -11,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from nhdata.ingest import Outcome
+    from nhdata.ingest.run import Outcome
 
 NAME_CHARS = 48
 

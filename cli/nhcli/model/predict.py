@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from nhcli import options
 from nhcli.base import Command
 from nhcli.output import print_json, progress_bar
+
+if TYPE_CHECKING:
+    from nhmodel.forecasts import Forecast
 
 
 @click.command("predict", cls=Command)
@@ -73,12 +78,15 @@ def command(
 
     with progress_bar(progress) as bar:
         task = bar.add_task("predict", total=None, note="")
-        found = (
-            (bar.update(task, advance=1, note=forecast.session_id), forecast)[1]
+
+        def told() -> Iterator[Forecast]:
             for forecast in forecasts(
                 run, store, split=split, select=select, reference_s=reference_s, regime=regime, on_skip=on_skip
-            )
-        )
+            ):
+                bar.update(task, advance=1, note=forecast.session_id)
+                yield forecast
+
+        found = told()
         if form == "zarr":
             session_ids = write_zarr(found, Path(out), {"run": run, "split": split})
         else:
