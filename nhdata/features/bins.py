@@ -232,6 +232,6 @@ def parts_of_bins(
     """Bins ``a:b`` and their slice of the sorted spikes, a part for each thread."""
     n = min(n_bins, n_threads()) if tick.size >= FEW_SPIKES else 1
     edges = [n_bins * k // n for k in range(n + 1)]
-    ticks = [min(-(-(first_bin + k) * numerator // denominator), 2**32 - 1) for k in edges]
+    ticks = [min(max(-(-(first_bin + k) * numerator // denominator), 0), 2**32 - 1) for k in edges]
     at = [int(np.searchsorted(tick, np.uint32(t))) for t in ticks]
     return [(a, b, slice(i, j)) for a, b, i, j in zip(edges[:-1], edges[1:], at[:-1], at[1:], strict=True)]

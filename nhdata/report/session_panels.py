@@ -77,7 +77,7 @@ class UnitGrid:
     isi : (G, 40) float64
         Fraction of the intervals in each bin of `ISI_EDGES_S`.
     lag_hz : (G, 100) float64
-        Rate at positive lags in bins of 1 ms, Hz.
+        Rate at positive lags in bins of 1 ms, Hz; NaN where a tick is longer than that.
     """
 
     unit: NDArray[np.int64]
@@ -269,11 +269,14 @@ def unit_grid(trains: Trains, chosen: NDArray[np.int64]) -> UnitGrid:
     """Interval histograms and autocorrelograms of `chosen` units; `trains` are of one piece."""
     some = trains.units(chosen)
     first = first_spikes(some, MAX_PAIRS)
+    lags = np.full((chosen.size, N_LAGS), np.nan)  # as they stay on a clock too slow for such bins
+    if trains.tick_hz >= 1 / LAG_BIN_S:
+        lags[:] = autocorrelogram(first, LAG_BIN_S, N_LAGS * LAG_BIN_S)
     with np.errstate(invalid="ignore"):
         return UnitGrid(
             unit=chosen,
             isi=histogram_of(*isi_sums(some, ISI_EDGES_S)),
-            lag_hz=autocorrelogram(first, LAG_BIN_S, N_LAGS * LAG_BIN_S) / first.n_spikes[:, None] / LAG_BIN_S,
+            lag_hz=lags / first.n_spikes[:, None] / LAG_BIN_S,
         )
 
 

@@ -56,7 +56,7 @@ def test_the_tick_on_an_edge_opens_its_bin_and_the_one_before_closes_the_last(bi
 @st.composite
 def spikes_and_bins(draw):
     bin_s, tick_hz, width = draw(st.sampled_from(CLOCKS))
-    first_bin = draw(st.integers(0, int(2**31 / width)))
+    first_bin = draw(st.integers(-4, int(2**31 / width)))
     edge = st.builds(lambda k, d: max(0, ceil((first_bin + k) * width) + d), st.integers(-2, 8), st.integers(-2, 2))
     tick = np.sort(np.array(draw(st.lists(edge | st.integers(0, 2**32 - 2), max_size=60)), np.uint32))
     unit = np.array(draw(st.lists(st.integers(0, 2), min_size=tick.size, max_size=tick.size)), np.uint16)

@@ -103,6 +103,15 @@ def test_a_million_spikes_on_one_tick_are_shown_in_no_time() -> None:
     assert grid.lag_hz[0, 1:].sum() == 0
 
 
+def test_a_clock_too_slow_for_lags_of_a_millisecond_has_none() -> None:
+    trains = spike_trains(
+        np.arange(200, dtype=np.uint32), np.zeros(200, np.uint16), n_units=1, tick_hz=250.0, pieces=[(0, 200)]
+    )
+    grid = unit_grid(trains, np.array([0]))
+    assert np.isnan(grid.lag_hz).all()
+    assert grid.isi.sum() == pytest.approx(1)
+
+
 def test_parts_of_a_session_are_exact_at_their_edges() -> None:
     tick, unit = np.arange(1000, dtype=np.uint32), (np.arange(1000) % 2).astype(np.uint16)
     for n_parts in (1, 3, 7, 999, 1000, 2000):
