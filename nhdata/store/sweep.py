@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 import time
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 
 from nhcatalog.catalog import Catalog
+from nhcatalog.errors import UserError
 from nhcatalog.files import open_files
 from nhcatalog.parallel import in_parallel
 from nhcatalog.place import AnyPlace, Place, Url, to_place
@@ -39,14 +41,29 @@ def leftovers(path: AnyPlace, grace_s: float = GRACE_S) -> list[Place]:
 
 
 def sweep(path: AnyPlace, grace_s: float = GRACE_S) -> list[Place]:
-    """Remove the `leftovers`; returns what was removed."""
+    """Remove the `leftovers`; returns what was removed.
+
+    Raises
+    ------
+    UserError
+        If no position of the log names a session and there are some: a catalog that was lost looks the same.
+    """
     removed = leftovers(path, grace_s)
+    whole = [place for place in removed if f"/sessions/{STAGING}/" not in str(place)]
+    if whole and not Catalog(to_place(path) / "catalog").paths():
+        raise UserError(
+            f"{path}: the catalog names no session, but {len(whole)} lie there, {whole[0]} among them",
+            "if the catalog was lost, 'nhdata catalog rebuild' takes them back; nothing was removed",
+        )
     for place in removed:
         if isinstance(place, Url):
             files = open_files(place)
             in_parallel(files.delete, files.walk())
         else:
             shutil.rmtree(place)
+            if place.parent.name == STAGING:
+                with suppress(OSError):  # another writer may be staging
+                    place.parent.rmdir()
     return removed
 
 

@@ -13,8 +13,10 @@ import zarr
 
 import nhdata
 from nhcatalog.catalog import Catalog
+from nhcatalog.errors import UserError
 from nhdata.ingest import ingest
 from nhdata.sources import SourceOptions
+from nhdata.store.rebuild import rebuild_catalog
 from nhdata.store.sweep import leftovers, sweep
 from nhdata.store.validate import validate
 
@@ -140,6 +142,22 @@ def test_sweep_removes_only_what_no_position_names(store: Path) -> None:
     assert kept.is_dir()
     assert old.is_dir()
     assert not orphan.exists()
+    assert validate(store, deep=True) == []
+
+
+def test_sweep_spares_the_sessions_of_a_catalog_that_was_lost(store: Path) -> None:
+    kept, session_ids = group(store), nhdata.open(store).session_ids
+    shutil.rmtree(store / "catalog")
+    staged = Path(shutil.copytree(kept, store / "sessions" / ".staging" / "abc"))
+    assert len(leftovers(store, grace_s=0)) == len(session_ids) + 1
+    with pytest.raises(UserError, match=r"names no session, but 2 lie there.*catalog rebuild"):
+        sweep(store, grace_s=0)
+    assert kept.is_dir()
+    assert staged.is_dir()
+    rebuild_catalog(store)
+    assert sweep(store, grace_s=0) == [staged]
+    assert not staged.parent.exists()
+    assert nhdata.open(store).session_ids == session_ids
     assert validate(store, deep=True) == []
 
 
