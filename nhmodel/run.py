@@ -45,6 +45,8 @@ class RunInfo:
         What tells every session of training under another name; see `fingerprints`.
     windows_hash : dict
         Hash of the windows of each split.
+    split_hash : dict
+        Hash of the units and the stretches of time of each split, whatever the windows; empty in older runs.
     held_out : tuple of str
         Sessions that were not trained on, but chose the weights.
     """
@@ -57,6 +59,7 @@ class RunInfo:
     content_hash: dict[str, str]
     fingerprint: dict[str, str]
     windows_hash: dict[str, str]
+    split_hash: dict[str, str]
     held_out: tuple[str, ...] = ()
 
     @classmethod
@@ -78,6 +81,7 @@ class RunInfo:
             content_hash={s: store.snapshot.entries[s].content_hash for s in train.session_ids},
             fingerprint={s: mark for s, mark in fingerprints(store).items() if s in train.session_ids},
             windows_hash={name: windows.windows_hash for name, windows in splits.items()},
+            split_hash={name: windows.split_hash for name, windows in splits.items()},
             held_out=held_out,
         )
 
@@ -108,6 +112,7 @@ class RunInfo:
                 config=Config.model_validate(values["config"]),
                 unit_ids=tuple(values["unit_ids"]),
                 held_out=tuple(values["held_out"]),
+                split_hash=values.get("split_hash", {}),
                 **{
                     k: values[k]
                     for k in ("query", "position", "selection_hash", "content_hash", "fingerprint", "windows_hash")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +17,6 @@ from nhdata.loading.mix import block_chunks
 from nhdata.loading.selection import SelectedSession
 from nhdata.store.layout import BLOCK_S, CHUNK_SPIKES
 from nhdata.store.session import Session
-from nhdata.store.shards import SpikeShards
 
 Rows = Sequence[NDArray[Any]]
 REMOTE_READERS = 4
@@ -34,14 +32,10 @@ class Spikes(NamedTuple):
 
 
 class ChunkReader:
-    """The chunks of one session: decoded directly on a local disk, through zarr elsewhere."""
+    """The chunks of one session: decoded straight from their files, or through zarr if laid out in another way."""
 
     def __init__(self, session: SelectedSession) -> None:
         self._session = Session(session.path)
-        self._shards: SpikeShards | None = None
-        if isinstance(session.path, Path):
-            with suppress(ValueError):  # laid out in another way
-                self._shards = SpikeShards(session.path)
 
     def spans(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Bounds of the ticks of each chunk: none is below the first, all are below the second."""
@@ -49,9 +43,11 @@ class ChunkReader:
 
     def read(self, numbers: NDArray[np.int64], tick: Rows, unit: Rows) -> None:
         """Decode chunks, in ascending order, each into an array of CHUNK_SPIKES ticks and one of units."""
-        if self._shards is not None:
+        shards = self._session.shards
+        if shards is not None:
+            shards.fetch(numbers.tolist())
             for k, number in enumerate(numbers.tolist()):
-                self._shards.read_chunk(number, tick[k], unit[k])
+                shards.read_chunk(number, tick[k], unit[k])
             return
         edges = np.flatnonzero(np.diff(numbers) > 1) + 1
         for run in np.split(np.arange(len(numbers)), edges):  # neighbours in one read

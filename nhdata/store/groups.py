@@ -115,17 +115,31 @@ class FilesStore(Store):
                 for name, stat in self._names().items()
                 if name.startswith(f"{table}/") and stat.n_bytes <= SMALL_BYTES
             )
-        for _ in range(_TRIES):
-            try:
-                path = self._files.local(key)
-            except FileNotFoundError:
-                return None
-            try:
-                with open(path, "rb") as file:
-                    return prototype.buffer.from_bytes(_read(file, byte_range))
-            except FileNotFoundError:  # removed from the cache between finding and opening it
-                continue
-        raise UserError(f"{self._files.locate(key)}: its copy is removed as it comes", "give $NHDATA_CACHE_GB more")
+        try:
+            with open_copy(self._files, key) as file:
+                return prototype.buffer.from_bytes(_read(file, byte_range))
+        except FileNotFoundError:
+            return None
+
+
+def open_copy(files: Files, name: str) -> BinaryIO:
+    """Open a file for reading: its copy on this machine, where it lies elsewhere.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    UserError
+        If other processes remove the copy whenever it is there.
+    """
+    for _ in range(_TRIES):
+        path = files.local(name)
+        try:
+            return open(path, "rb")
+        except FileNotFoundError:  # a copy may be removed from the cache between finding and opening it
+            if not isinstance(files.root, Url):
+                raise
+    raise UserError(f"{files.locate(name)}: its copy is removed as it comes", "give $NHDATA_CACHE_GB more")
 
 
 def _read(file: BinaryIO, byte_range: ByteRequest | None) -> bytes:

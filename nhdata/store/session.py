@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
 from nhcatalog.files import Files, open_files
-from nhcatalog.place import Place, Url
+from nhcatalog.place import Place
 from nhdata.features.bins import bin_ticks, binned_counts
 from nhdata.features.reference import FEATURE_NAMES, VERSION, reference_features
 from nhdata.features.trains import Trains, spike_trains
 from nhdata.store.columns import read_column, read_table
 from nhdata.store.groups import open_group
 from nhdata.store.html import heading, table
-from nhdata.store.layout import BLOCK_S, NO_TICK, shard_spikes, tick_at
+from nhdata.store.layout import BLOCK_S, NO_TICK, tick_at
+from nhdata.store.shards import SpikeShards
 from nhdata.store.window import Span
 
 if TYPE_CHECKING:
@@ -107,6 +108,14 @@ class Session:
         """(n_blocks + 1,) offsets of the first spike at or after each 100 ms; the last is the number of spikes."""
         return np.asarray(self._array("spikes/block")[...])
 
+    @cached_property
+    def shards(self) -> SpikeShards | None:
+        """The files of the spikes, to decode them straight; None if they are laid out in another way."""
+        try:
+            return SpikeShards(self._files)
+        except (ValueError, FileNotFoundError):  # zarr reads it, or says what is wrong
+            return None
+
     def _array(self, name: str) -> zarr.Array[Any]:
         node = self._group[name]
         assert isinstance(node, zarr.Array)
@@ -140,10 +149,8 @@ class Session:
 
     def read(self, lo: int, hi: int) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
         """Spikes ``lo:hi``, counted from the first of the session: ticks and rows of units."""
-        if isinstance(self.path, Url):
-            step = shard_spikes(self.n_spikes)
-            shards = range(lo // step, -(-hi // step))
-            self._files.fetch(f"spikes/{array}/c/{shard}" for shard in shards for array in ("tick", "unit"))
+        if self.shards is not None:
+            return self.shards.read(lo, hi)
         return np.asarray(self._array("spikes/tick")[lo:hi]), np.asarray(self._array("spikes/unit")[lo:hi])
 
     def spikes(

@@ -27,6 +27,7 @@ def info(make_config: Callable[..., Config], units: UnitTable) -> RunInfo:
         content_hash={"one": "cd"},
         fingerprint={"one": "ef"},
         windows_hash={"train": "ef", "valid": "01"},
+        split_hash={"train": "23", "valid": "45"},
     )
 
 

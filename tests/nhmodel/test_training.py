@@ -107,7 +107,8 @@ def test_a_run_says_what_it_was_trained_on(run: Path, store: Path, run_config: C
     assert info.unit_ids == selection.unit_ids
     assert info.selection_hash == selection.hash
     assert set(info.content_hash) == {s.session_id for s in selection.sessions}
-    assert set(info.windows_hash) == {"train", "valid"}
+    assert set(info.windows_hash) == set(info.split_hash) == {"train", "valid"}
+    assert info.split_hash["train"] != info.split_hash["valid"]
 
 
 def poisoned(step: int, harm: Callable[[NeuroHorizon, Tensor], Tensor]) -> Callable[..., Tensor]:

@@ -154,8 +154,8 @@ def test_chunks_come_as_zarr_reads_them(store: Path) -> None:
     """Directly, and through zarr where the direct way does not know the layout."""
     session = select_units(nhdata.open(store)).sessions[0]
     direct, through = ChunkReader(session), ChunkReader(session)
-    assert direct._shards is not None
-    through._shards = None
+    assert direct._session.shards is not None
+    through._session.__dict__["shards"] = None
     expected = nhdata.open(store).session(session.session_id).ticks()
     for reader in (direct, through):
         tick, unit = np.empty((1, CHUNK_SPIKES), np.uint32), np.empty((1, CHUNK_SPIKES), np.uint16)

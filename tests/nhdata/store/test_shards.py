@@ -1,12 +1,15 @@
 """Chunks decoded straight from shard files."""
 
+import itertools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from nhcatalog.errors import UserError
+from nhcatalog.files import open_files
 from nhdata.store.layout import CHUNK_SPIKES
 from nhdata.store.session import Session
 from nhdata.store.shards import SpikeShards
@@ -24,7 +27,7 @@ def session(tmp_path: Path) -> Path:
 
 def read(path: Path, number: int = 0) -> tuple[np.ndarray, np.ndarray]:
     tick, unit = np.empty(CHUNK_SPIKES, np.uint32), np.empty(CHUNK_SPIKES, np.uint16)
-    SpikeShards(path).read_chunk(number, tick, unit)
+    SpikeShards(open_files(path)).read_chunk(number, tick, unit)
     return tick, unit
 
 
@@ -69,4 +72,40 @@ def test_another_layout_is_left_to_zarr(session: Path) -> None:
     changed["codecs"][0]["configuration"]["index_location"] = "start"
     meta.write_text(json.dumps(changed))
     with pytest.raises(ValueError, match="not laid out as this version writes"):
-        SpikeShards(session)
+        SpikeShards(open_files(session))
+    assert Session(session).shards is None
+    changed["codecs"] = changed["codecs"][0]["configuration"]["codecs"]
+    meta.write_text(json.dumps(changed))
+    assert Session(session).shards is None
+
+
+def test_any_range_is_what_zarr_reads(session: Path) -> None:
+    whole = zarr.open_group(session, mode="r")
+    n = Session(session).n_spikes
+    edges = [0, 1, CHUNK_SPIKES - 1, CHUNK_SPIKES, CHUNK_SPIKES + 1, n - 1, n, n + 5, n + 2 * CHUNK_SPIKES]
+    for lo, hi in itertools.combinations_with_replacement(edges, 2):
+        tick, unit = Session(session).read(lo, hi)
+        np.testing.assert_array_equal(tick, whole["spikes/tick"][lo:hi])
+        np.testing.assert_array_equal(unit, whole["spikes/unit"][lo:hi])
+        assert (tick.dtype, unit.dtype) == (np.uint32, np.uint16)
+
+
+def test_zarr_reads_what_is_laid_out_in_another_way(session: Path) -> None:
+    expected = Session(session).read(5, CHUNK_SPIKES + 5)
+    group = zarr.open_group(session, mode="r+")
+    for name in ("tick", "unit"):
+        values = group[f"spikes/{name}"][...]
+        group.create_array(f"spikes/{name}", data=values, chunks=(1000,), shards=(50_000,), overwrite=True)
+    changed = Session(session)
+    assert changed.shards is None
+    for got, wanted in zip(changed.read(5, CHUNK_SPIKES + 5), expected, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_damage_is_found_by_whoever_reads_a_session(session: Path) -> None:
+    shard = session / "spikes" / "tick" / "c" / "0"
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(UserError, match="tick/c/0 does not match its checksum"):
+        Session(session).ticks()
