@@ -14,12 +14,13 @@ from nhcatalog.files import open_files
 from nhcatalog.parallel import in_parallel
 from nhcatalog.place import AnyPlace, Place, Url, to_place
 from nhdata.store.layout import STAGING
+from nhdata.store.publish import root_attributes
 
 GRACE_S = 3600.0
 
 
 def leftovers(path: AnyPlace, grace_s: float = GRACE_S) -> list[Place]:
-    """What a writer left when it died: staged, or put in its place and never committed.
+    """What a writer left when it died and nobody misses: staged, in part, or of a session that was committed otherwise.
 
     Parameters
     ----------
@@ -31,30 +32,24 @@ def leftovers(path: AnyPlace, grace_s: float = GRACE_S) -> list[Place]:
     Returns
     -------
     list of Path or Url
-        Sessions or parts of them; never one that any position of the log names.
+        Never what any position of the log names, nor what is `unnamed`.
     """
-    root = to_place(path)
-    written_s = _in_bucket(root) if isinstance(root, Url) else _on_disk(root)
-    named = Catalog(root / "catalog").paths()  # after the look at what is there: who commits meanwhile is named
-    oldest_s = time.time() - grace_s
-    return [root / name for name, last_s in sorted(written_s.items()) if name not in named and last_s <= oldest_s]
+    return _look(to_place(path), grace_s)[0]
+
+
+def unnamed(path: AnyPlace, grace_s: float = GRACE_S) -> list[Place]:
+    """Whole sessions whose ids the log never names.
+
+    A writer that died just before its commit leaves one; a catalog that was lost, in part or altogether, leaves many.
+    Nothing tells the two apart, so they are never swept. Ingested again, a session is in the catalog, and what was
+    left of it is taken over or becomes one of the `leftovers`.
+    """
+    return _look(to_place(path), grace_s)[1]
 
 
 def sweep(path: AnyPlace, grace_s: float = GRACE_S) -> list[Place]:
-    """Remove the `leftovers`; returns what was removed.
-
-    Raises
-    ------
-    UserError
-        If no position of the log names a session and there are some: a catalog that was lost looks the same.
-    """
+    """Remove the `leftovers`; returns what was removed."""
     removed = leftovers(path, grace_s)
-    whole = [place for place in removed if f"/sessions/{STAGING}/" not in str(place)]
-    if whole and not Catalog(to_place(path) / "catalog").paths():
-        raise UserError(
-            f"{path}: the catalog names no session, but {len(whole)} lie there, {whole[0]} among them",
-            "if the catalog was lost, 'nhdata catalog rebuild' takes them back; nothing was removed",
-        )
     for place in removed:
         if isinstance(place, Url):
             files = open_files(place)
@@ -65,6 +60,29 @@ def sweep(path: AnyPlace, grace_s: float = GRACE_S) -> list[Place]:
                 with suppress(OSError):  # another writer may be staging
                     place.parent.rmdir()
     return removed
+
+
+def _look(root: Place, grace_s: float) -> tuple[list[Place], list[Place]]:
+    """What no position of the log names: `leftovers` and `unnamed`."""
+    written_s = _in_bucket(root) if isinstance(root, Url) else _on_disk(root)
+    catalog = Catalog(root / "catalog")
+    # after the look at what is there: who commits meanwhile is named
+    paths, session_ids = catalog.paths(), set(catalog.log()["session_id"].to_pylist())
+    oldest_s = time.time() - grace_s
+    rest = [name for name, last_s in sorted(written_s.items()) if name not in paths and last_s <= oldest_s]
+    spared = {name for name in rest if _session_id(root, name) not in {None, *session_ids}}
+    return [root / name for name in rest if name not in spared], [root / name for name in rest if name in spared]
+
+
+def _session_id(root: Place, name: str) -> str | None:
+    """Which session lies whole at a path; None of one that is staged, or was uploaded in part."""
+    if name.split("/")[1] == STAGING:
+        return None
+    try:
+        attributes = root_attributes(root / name)
+    except UserError:
+        return ""  # whole or not, nobody can say
+    return None if attributes is None else str(attributes.get("session_id", ""))
 
 
 def _on_disk(root: Path) -> dict[str, float]:

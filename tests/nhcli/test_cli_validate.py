@@ -17,7 +17,8 @@ def store(small_store: Path, tmp_path: Path) -> Path:
 def test_a_sound_store(nhdata_run, store) -> None:
     result = nhdata_run("validate", "--deep", "--store", store, "--json")
     assert result.exit_code == 0
-    assert json.loads(result.stdout) == {"schema": 1, "ok": True, "problems": [], "leftovers": [], "swept": False}
+    empty = {"problems": [], "leftovers": [], "unnamed": []}
+    assert json.loads(result.stdout) == {"schema": 1, "ok": True, "swept": False, **empty}
 
 
 def test_a_fault_is_exit_1_and_named(nhdata_run, store) -> None:
@@ -42,6 +43,15 @@ def test_sweep(nhdata_run, store) -> None:
     assert left.is_dir()
     assert nhdata_run("validate", "--store", store, "--grace-s", 0, "--sweep").exit_code == 0
     assert not left.exists()
+
+
+def test_sweep_tells_what_it_spares(nhdata_run, store) -> None:
+    session = store / next(iter(nhdata.open(store).snapshot.entries.values())).path
+    shutil.rmtree(store / "catalog")
+    seen = nhdata_run("validate", "--store", store, "--grace-s", 0, "--sweep")
+    assert f"not in the catalog: {session}" in seen.stderr
+    assert "nhdata catalog rebuild" in seen.stderr
+    assert session.is_dir()
 
 
 def test_no_store(nhdata_run, tmp_path) -> None:

@@ -32,7 +32,7 @@ def command(
 
     Exit code: 0 sound, 1 problems were found.
     """
-    from nhdata.store.sweep import leftovers
+    from nhdata.store.sweep import leftovers, unnamed
     from nhdata.store.sweep import sweep as sweep_store
     from nhdata.store.validate import validate
 
@@ -42,9 +42,12 @@ def command(
             store, deep=deep, on_session=lambda session_id, n: bar.update(task, total=n, advance=1, note=session_id)
         )
     left = [str(p) for p in (sweep_store(store, grace_s) if sweep else leftovers(store, grace_s))]
+    spared = [str(p) for p in unnamed(store, grace_s)]
     if as_json:
         listed = [asdict(problem) for problem in problems]
-        print_json({"schema": 1, "ok": not problems, "problems": listed, "leftovers": left, "swept": sweep})
+        print_json(
+            {"schema": 1, "ok": not problems, "problems": listed, "leftovers": left, "swept": sweep, "unnamed": spared}
+        )
     else:
         for problem in problems:
             click.echo(f"{problem.session_id or 'store'}: {problem.kind}: {problem.detail}")
@@ -52,5 +55,12 @@ def command(
             click.echo(f"{'removed' if sweep else 'left over'}: {path}", err=True)
         if left and not sweep:
             click.echo("no session names these; nhdata validate --sweep removes them", err=True)
+        for path in spared:
+            click.echo(f"not in the catalog: {path}", err=True)
+        if spared:
+            click.echo(
+                "these are whole, and stay: ingest them again; if all of the catalog was lost, nhdata catalog rebuild",
+                err=True,
+            )
         click.echo("sound" if not problems else f"{len(problems)} problems", err=True)
     ctx.exit(EXIT_ERROR if problems else 0)

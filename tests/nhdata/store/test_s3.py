@@ -15,7 +15,7 @@ from nhcatalog.place import Url
 from nhdata.recording import Spikes
 from nhdata.store.layout import SHARD_SPIKES
 from nhdata.store.session import Session
-from nhdata.store.sweep import leftovers, sweep
+from nhdata.store.sweep import leftovers, sweep, unnamed
 from nhdata.store.validate import validate
 
 
@@ -135,13 +135,17 @@ def test_what_a_killed_writer_left_is_swept(url, bucket, put, recording, monkeyp
     assert left
     assert all(str(place).startswith(f"{url}/sessions/lab/mouse-2.") for place in left)
     assert leftovers(url) == []  # too young: a writer may be at work
+    (whole,) = unnamed(url, grace_s=-1)  # uploaded to the end: a catalog that lost it would look the same
+    assert whole not in left
     assert sweep(url, grace_s=-1) == left
     after = files.walk()
-    assert {name for name in after if name.startswith("sessions/")} == {
-        name for name in before if name.startswith("sessions/")
-    }
+    rest = {name for name in after if name.startswith("sessions/")} - set(before)
+    assert {f"{url}/{name}".startswith(f"{whole}/") for name in rest} == {True}
     put(url, recording(session_id="mouse-2"))
     assert nhdata.open(url).session_ids == ["mouse-1", "mouse-2"]
+    assert sweep(url, grace_s=-1) == [whole]
+    assert unnamed(url, grace_s=-1) == []
+    assert validate(url, deep=True) == []
 
 
 def test_a_server_that_ignores_put_if_absent_is_refused(bucket, put, recording, monkeypatch):

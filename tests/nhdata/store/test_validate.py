@@ -13,11 +13,10 @@ import zarr
 
 import nhdata
 from nhcatalog.catalog import Catalog
-from nhcatalog.errors import UserError
 from nhdata.ingest import ingest
 from nhdata.sources import SourceOptions
 from nhdata.store.rebuild import rebuild_catalog
-from nhdata.store.sweep import leftovers, sweep
+from nhdata.store.sweep import leftovers, sweep, unnamed
 from nhdata.store.validate import validate
 
 
@@ -146,19 +145,36 @@ def test_sweep_removes_only_what_no_position_names(store: Path) -> None:
 
 
 def test_sweep_spares_the_sessions_of_a_catalog_that_was_lost(store: Path) -> None:
-    kept, session_ids = group(store), nhdata.open(store).session_ids
+    session_ids = nhdata.open(store).session_ids
+    kept = sorted(store / entry.path for entry in nhdata.open(store).snapshot.entries.values())
     shutil.rmtree(store / "catalog")
-    staged = Path(shutil.copytree(kept, store / "sessions" / ".staging" / "abc"))
-    assert len(leftovers(store, grace_s=0)) == len(session_ids) + 1
-    with pytest.raises(UserError, match=r"names no session, but 2 lie there.*catalog rebuild"):
-        sweep(store, grace_s=0)
-    assert kept.is_dir()
-    assert staged.is_dir()
-    rebuild_catalog(store)
+    staged = Path(shutil.copytree(kept[0], store / "sessions" / ".staging" / "abc"))
     assert sweep(store, grace_s=0) == [staged]
     assert not staged.parent.exists()
+    assert unnamed(store, grace_s=0) == kept
+    rebuild_catalog(store)
+    assert unnamed(store, grace_s=0) == []
     assert nhdata.open(store).session_ids == session_ids
     assert validate(store, deep=True) == []
+
+
+def test_sweep_spares_them_after_another_session_came(store: Path) -> None:
+    kept = sorted(store / entry.path for entry in nhdata.open(store).snapshot.entries.values())
+    shutil.rmtree(store / "catalog")
+    ingest(store, "synthetic", [], options=SourceOptions(n_sessions=1, n_units=11, duration_s=20.0, seed=9))
+    assert sweep(store, grace_s=0) == []
+    assert unnamed(store, grace_s=0) == kept
+    assert ingest(store, "synthetic", [], options=SourceOptions(n_sessions=2, n_units=10, duration_s=20.0)).failed == []
+    assert unnamed(store, grace_s=0) == []
+    assert len(nhdata.open(store).session_ids) == 3
+    assert validate(store, deep=True) == []
+
+
+def test_sweep_spares_the_session_of_a_log_that_lost_its_end(store: Path) -> None:
+    last = max(nhdata.open(store).snapshot.entries.values(), key=lambda entry: entry.position)
+    max((store / "catalog" / "log").glob("*.json")).unlink()
+    assert sweep(store, grace_s=0) == []
+    assert unnamed(store, grace_s=0) == [store / last.path]
 
 
 def test_age_decides(store: Path) -> None:
