@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nhcatalog.errors import UserError
-from nhdata.workers.run import Slurm, WorkerDied, Workers
+from nhdata.workers.where import Slurm, WorkerDied, Workers
 
 CONNECT_TIMEOUT_S = 10
 RENEW_S = 30

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection, wait
 from types import FrameType
 from typing import Any
 
-from nhdata.workers.run import WorkerDied
+from nhdata.workers.where import WorkerDied
 
 STOP_S = 1.0
 """How long a process that is told to stop may tidy up before it is killed."""
