@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nhcli.output import print_json
+
 if TYPE_CHECKING:
     from nhmodel.evaluation.result import Evaluation
 
@@ -20,6 +22,28 @@ COLUMNS = {
     "within_unit_r2": "within R2",
     "psth_r2": "PSTH R2",
 }
+
+
+def show_scores(result: Evaluation, value: dict[str, Any], html: str | None, as_json: bool) -> None:
+    """Give the scores as the user asked for them: as JSON or a table on stdout, and as a page in a file.
+
+    Parameters
+    ----------
+    result : Evaluation
+    value : dict
+        ``result.to_json(…)``.
+    html : str or None
+        The page's file.
+    as_json : bool
+    """
+    if html is not None:
+        from nhmodel.report import write_report
+
+        write_report(result, value, html)
+    if as_json:
+        print_json(value)
+    else:
+        print_scores(result, value)
 
 
 def print_scores(result: Evaluation, value: dict[str, Any]) -> None:

@@ -6,8 +6,8 @@ import click
 
 from nhcli import options
 from nhcli.base import Command
-from nhcli.output import print_json, progress_bar
-from nhcli.scores import print_scores
+from nhcli.output import progress_bar
+from nhcli.scores import show_scores
 
 
 @click.command("baselines", cls=Command)
@@ -56,11 +56,4 @@ def command(
             on_session=on_session,
         )
     value = result.to_json(None)
-    if html is not None:
-        from nhmodel.report import write_report
-
-        write_report(result, value, html)
-    if as_json:
-        print_json(value)
-    else:
-        print_scores(result, value)
+    show_scores(result, value, html, as_json)

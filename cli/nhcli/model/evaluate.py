@@ -8,8 +8,8 @@ import click
 
 from nhcli import options
 from nhcli.base import Command
-from nhcli.output import print_json, progress_bar
-from nhcli.scores import print_scores
+from nhcli.output import progress_bar
+from nhcli.scores import show_scores
 
 
 @click.command("evaluate", cls=Command)
@@ -71,15 +71,8 @@ def command(
             on_session=on_session,
         )
     value = result.to_json(run)
-    if html is not None:
-        from nhmodel.report import write_report
-
-        write_report(result, value, html)
     if card:
         from nhmodel.card import add_scores
 
         add_scores(Path(run), value)
-    if as_json:
-        print_json(value)
-    else:
-        print_scores(result, value)
+    show_scores(result, value, html, as_json)
