@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from nhcatalog.catalog import Catalog
 from nhcatalog.errors import UserError
@@ -19,38 +20,52 @@ from nhdata.store.publish import root_attributes
 GRACE_S = 3600.0
 
 
-def leftovers(path: AnyPlace, grace_s: float = GRACE_S) -> list[Place]:
-    """What a writer left when it died and nobody misses: staged, in part, or of a session that was committed otherwise.
+class Unclaimed(NamedTuple):
+    """What lies in a store and is named by no position of its log.
+
+    Attributes
+    ----------
+    leftovers : list of Path or Url
+        What a writer left when it died and nobody misses: staged, in part, or of a session that was committed
+        otherwise.
+    unnamed : list of Path or Url
+        Whole sessions whose ids the log never names. A writer that died just before its commit leaves one; a catalog
+        that was lost, in part or altogether, leaves many. Nothing tells the two apart, so they are never swept.
+        Ingested again, a session is in the catalog, and what was left of it is taken over or becomes a leftover.
+    """
+
+    leftovers: list[Place]
+    unnamed: list[Place]
+
+
+def unclaimed(path: AnyPlace, grace_s: float = GRACE_S) -> Unclaimed:
+    """Look for what the log does not name; reads only.
 
     Parameters
     ----------
     path : path, Url or str
         The store.
     grace_s : float
-        Younger ones may belong to a writer at work, and are not listed.
-
-    Returns
-    -------
-    list of Path or Url
-        Never what any position of the log names, nor what is `unnamed`.
+        What is younger may belong to a writer at work, and is not listed.
     """
-    return _look(to_place(path), grace_s)[0]
+    root = to_place(path)
+    written_s = _in_bucket(root) if isinstance(root, Url) else _on_disk(root)
+    catalog = Catalog(root / "catalog")
+    # after the look at what is there: who commits meanwhile is named
+    paths, session_ids = catalog.paths(), set(catalog.log()["session_id"].to_pylist())
+    oldest_s = time.time() - grace_s
+    found = Unclaimed([], [])
+    for name, last_s in sorted(written_s.items()):
+        if name not in paths and last_s <= oldest_s:
+            nobodys = _session_id(root, name) in {None, *session_ids}
+            (found.leftovers if nobodys else found.unnamed).append(root / name)
+    return found
 
 
-def unnamed(path: AnyPlace, grace_s: float = GRACE_S) -> list[Place]:
-    """Whole sessions whose ids the log never names.
-
-    A writer that died just before its commit leaves one; a catalog that was lost, in part or altogether, leaves many.
-    Nothing tells the two apart, so they are never swept. Ingested again, a session is in the catalog, and what was
-    left of it is taken over or becomes one of the `leftovers`.
-    """
-    return _look(to_place(path), grace_s)[1]
-
-
-def sweep(path: AnyPlace, grace_s: float = GRACE_S) -> list[Place]:
-    """Remove the `leftovers`; returns what was removed."""
-    removed = leftovers(path, grace_s)
-    for place in removed:
+def sweep(path: AnyPlace, grace_s: float = GRACE_S) -> Unclaimed:
+    """Remove the leftovers of a store, and nothing else; returns what was found."""
+    found = unclaimed(path, grace_s)
+    for place in found.leftovers:
         if isinstance(place, Url):
             files = open_files(place)
             in_parallel(files.delete, files.walk())
@@ -59,19 +74,7 @@ def sweep(path: AnyPlace, grace_s: float = GRACE_S) -> list[Place]:
             if place.parent.name == STAGING:
                 with suppress(OSError):  # another writer may be staging
                     place.parent.rmdir()
-    return removed
-
-
-def _look(root: Place, grace_s: float) -> tuple[list[Place], list[Place]]:
-    """What no position of the log names: `leftovers` and `unnamed`."""
-    written_s = _in_bucket(root) if isinstance(root, Url) else _on_disk(root)
-    catalog = Catalog(root / "catalog")
-    # after the look at what is there: who commits meanwhile is named
-    paths, session_ids = catalog.paths(), set(catalog.log()["session_id"].to_pylist())
-    oldest_s = time.time() - grace_s
-    rest = [name for name, last_s in sorted(written_s.items()) if name not in paths and last_s <= oldest_s]
-    spared = {name for name in rest if _session_id(root, name) not in {None, *session_ids}}
-    return [root / name for name in rest if name not in spared], [root / name for name in rest if name in spared]
+    return found
 
 
 def _session_id(root: Place, name: str) -> str | None:

@@ -17,7 +17,7 @@ from nhcatalog.files import open_files
 from nhdata.ingest import ingest
 from nhdata.loading import WindowDataset, make_loader
 from nhdata.sources import SourceOptions
-from nhdata.store.sweep import leftovers, sweep
+from nhdata.store.sweep import sweep, unclaimed
 from nhdata.store.validate import validate
 
 OPTIONS = SourceOptions(n_sessions=2, n_units=12, duration_s=60.0)
@@ -97,6 +97,6 @@ def test_killed_at_any_moment_nothing_is_lost_and_a_rerun_completes(bucket: str)
             assert validate(url, deep=True) == []
     ingest_synthetic(url)
     assert len(nhdata.open(url).session_ids) == 2
-    assert sweep(url, grace_s=-60)
-    assert leftovers(url, grace_s=-60) == []
+    assert sweep(url, grace_s=-60).leftovers
+    assert unclaimed(url, grace_s=-60).leftovers == []
     assert validate(url, deep=True) == []

@@ -32,8 +32,8 @@ def command(
 
     Exit code: 0 sound, 1 problems were found.
     """
-    from nhdata.store.sweep import leftovers, unnamed
     from nhdata.store.sweep import sweep as sweep_store
+    from nhdata.store.sweep import unclaimed
     from nhdata.store.validate import validate
 
     with progress_bar(progress) as bar:
@@ -41,8 +41,8 @@ def command(
         problems = validate(
             store, deep=deep, on_session=lambda session_id, n: bar.update(task, total=n, advance=1, note=session_id)
         )
-    left = [str(p) for p in (sweep_store(store, grace_s) if sweep else leftovers(store, grace_s))]
-    spared = [str(p) for p in unnamed(store, grace_s)]
+    found = sweep_store(store, grace_s) if sweep else unclaimed(store, grace_s)
+    left, spared = ([str(place) for place in places] for places in found)
     if as_json:
         listed = [asdict(problem) for problem in problems]
         print_json(

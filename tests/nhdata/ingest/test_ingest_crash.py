@@ -168,10 +168,10 @@ def test_after_a_kill_at_any_moment_the_store_is_sound_and_a_second_run_complete
             assert found.items() <= whole.items()
             committed.append(len(found))
             if k % 2:  # sweeping is as good before the second run as after it
-                swept += len(sweep(root, grace_s=0))
+                swept += len(sweep(root, grace_s=0).leftovers)
         report = ingest(root, "phy", [sortings])
         assert report.failed == []
-        swept += len(sweep(root, grace_s=0))
+        swept += len(sweep(root, grace_s=0).leftovers)
         assert {row["session_id"]: row["content_hash"] for row in rows_of(root)} == whole
         assert list((root / "sessions").glob(".staging/*")) == []
         assert len(list((root / "sessions" / "phy").iterdir())) == 1 + len(whole)

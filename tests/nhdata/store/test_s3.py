@@ -15,7 +15,7 @@ from nhcatalog.place import Url
 from nhdata.recording import Spikes
 from nhdata.store.layout import SHARD_SPIKES
 from nhdata.store.session import Session
-from nhdata.store.sweep import leftovers, sweep, unnamed
+from nhdata.store.sweep import sweep, unclaimed
 from nhdata.store.validate import validate
 
 
@@ -98,7 +98,7 @@ def test_a_session_that_is_replaced_stays_for_who_reads_it(url, put, recording):
     assert before.session("mouse-1").attrs["subject"] == "M1"
     assert nhdata.open(url).session("mouse-1").attrs["subject"] == "M2"
     assert nhdata.open(url, at=1).session("mouse-1").attrs["subject"] == "M1"
-    assert sweep(url, grace_s=0) == []
+    assert sweep(url, grace_s=0).leftovers == []
     assert validate(url, deep=True) == []
 
 
@@ -131,20 +131,20 @@ def test_what_a_killed_writer_left_is_swept(url, bucket, put, recording, monkeyp
                 put(url, recording(session_id="mouse-2"))
         assert nhdata.open(url).session_ids == ["mouse-1"]
         assert validate(url) == []
-    left = leftovers(url, grace_s=0)
+    left = unclaimed(url, grace_s=0).leftovers
     assert left
     assert all(str(place).startswith(f"{url}/sessions/lab/mouse-2.") for place in left)
-    assert leftovers(url) == []  # too young: a writer may be at work
-    (whole,) = unnamed(url, grace_s=-1)  # uploaded to the end: a catalog that lost it would look the same
+    assert unclaimed(url).leftovers == []  # too young: a writer may be at work
+    (whole,) = unclaimed(url, grace_s=-1).unnamed  # uploaded to the end: a catalog that lost it would look the same
     assert whole not in left
-    assert sweep(url, grace_s=-1) == left
+    assert sweep(url, grace_s=-1).leftovers == left
     after = files.walk()
     rest = {name for name in after if name.startswith("sessions/")} - set(before)
     assert {f"{url}/{name}".startswith(f"{whole}/") for name in rest} == {True}
     put(url, recording(session_id="mouse-2"))
     assert nhdata.open(url).session_ids == ["mouse-1", "mouse-2"]
-    assert sweep(url, grace_s=-1) == [whole]
-    assert unnamed(url, grace_s=-1) == []
+    assert sweep(url, grace_s=-1).leftovers == [whole]
+    assert unclaimed(url, grace_s=-1).unnamed == []
     assert validate(url, deep=True) == []
 
 

@@ -16,7 +16,7 @@ from nhcatalog.catalog import Catalog
 from nhdata.ingest import ingest
 from nhdata.sources import SourceOptions
 from nhdata.store.rebuild import rebuild_catalog
-from nhdata.store.sweep import leftovers, sweep, unnamed
+from nhdata.store.sweep import sweep, unclaimed
 from nhdata.store.validate import validate
 
 
@@ -124,7 +124,7 @@ def test_a_damaged_catalog_is_found(store: Path) -> None:
 def test_looking_changes_nothing(store: Path) -> None:
     before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in store.rglob("*")}
     validate(store, deep=True)
-    leftovers(store)
+    unclaimed(store)
     assert {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in store.rglob("*")} == before
 
 
@@ -135,9 +135,9 @@ def test_sweep_removes_only_what_no_position_names(store: Path) -> None:
     Catalog(store / "catalog").remove(superseded)
     orphan = Path(shutil.copytree(kept, kept.with_name("never-committed")))
     staged = Path(shutil.copytree(kept, store / "sessions" / ".staging" / "abc"))
-    assert leftovers(store) == []  # too young: a writer may be at work
-    assert leftovers(store, grace_s=0) == sorted([orphan, staged])
-    assert sweep(store, grace_s=0) == sorted([orphan, staged])
+    assert unclaimed(store).leftovers == []  # too young: a writer may be at work
+    assert unclaimed(store, grace_s=0).leftovers == sorted([orphan, staged])
+    assert sweep(store, grace_s=0).leftovers == sorted([orphan, staged])
     assert kept.is_dir()
     assert old.is_dir()
     assert not orphan.exists()
@@ -149,11 +149,11 @@ def test_sweep_spares_the_sessions_of_a_catalog_that_was_lost(store: Path) -> No
     kept = sorted(store / entry.path for entry in nhdata.open(store).snapshot.entries.values())
     shutil.rmtree(store / "catalog")
     staged = Path(shutil.copytree(kept[0], store / "sessions" / ".staging" / "abc"))
-    assert sweep(store, grace_s=0) == [staged]
+    assert sweep(store, grace_s=0).leftovers == [staged]
     assert not staged.parent.exists()
-    assert unnamed(store, grace_s=0) == kept
+    assert unclaimed(store, grace_s=0).unnamed == kept
     rebuild_catalog(store)
-    assert unnamed(store, grace_s=0) == []
+    assert unclaimed(store, grace_s=0).unnamed == []
     assert nhdata.open(store).session_ids == session_ids
     assert validate(store, deep=True) == []
 
@@ -162,10 +162,10 @@ def test_sweep_spares_them_after_another_session_came(store: Path) -> None:
     kept = sorted(store / entry.path for entry in nhdata.open(store).snapshot.entries.values())
     shutil.rmtree(store / "catalog")
     ingest(store, "synthetic", [], options=SourceOptions(n_sessions=1, n_units=11, duration_s=20.0, seed=9))
-    assert sweep(store, grace_s=0) == []
-    assert unnamed(store, grace_s=0) == kept
+    assert sweep(store, grace_s=0).leftovers == []
+    assert unclaimed(store, grace_s=0).unnamed == kept
     assert ingest(store, "synthetic", [], options=SourceOptions(n_sessions=2, n_units=10, duration_s=20.0)).failed == []
-    assert unnamed(store, grace_s=0) == []
+    assert unclaimed(store, grace_s=0).unnamed == []
     assert len(nhdata.open(store).session_ids) == 3
     assert validate(store, deep=True) == []
 
@@ -173,12 +173,12 @@ def test_sweep_spares_them_after_another_session_came(store: Path) -> None:
 def test_sweep_spares_the_session_of_a_log_that_lost_its_end(store: Path) -> None:
     last = max(nhdata.open(store).snapshot.entries.values(), key=lambda entry: entry.position)
     max((store / "catalog" / "log").glob("*.json")).unlink()
-    assert sweep(store, grace_s=0) == []
-    assert unnamed(store, grace_s=0) == [store / last.path]
+    assert sweep(store, grace_s=0).leftovers == []
+    assert unclaimed(store, grace_s=0).unnamed == [store / last.path]
 
 
 def test_age_decides(store: Path) -> None:
     staged = Path(shutil.copytree(group(store), store / "sessions" / ".staging" / "abc"))
     past = time.time() - 7200
     os.utime(staged, (past, past))
-    assert leftovers(store) == [staged]
+    assert unclaimed(store).leftovers == [staged]
