@@ -41,6 +41,8 @@ def one_select(connection: duckdb.DuckDBPyConnection, query: str) -> duckdb.Stat
     """
     if "\0" in query:
         raise QueryError("the SQL holds a NUL character", "leave it out")
+    if any("\ud800" <= character <= "\udfff" for character in query):  # what Python makes of bytes that are no text
+        raise QueryError("the SQL is not UTF-8 text", "save it as UTF-8")
     try:
         statements = connection.extract_statements(query)
         (serialized,) = connection.execute("SELECT json_serialize_sql(?)", [query]).fetchall()[0]

@@ -148,3 +148,13 @@ def test_json_goes_into_a_file_if_asked(nhdata_run, small_store, answer, tmp_pat
     result = nhdata_run("sql", QUERY, "--store", small_store, "--json", "--out", out)
     assert (result.exit_code, result.stdout) == (0, "")
     assert json.loads(out.read_text())["rows"] == answer
+
+
+def test_sql_that_is_not_utf8_is_one_line(nhdata_run, small_store, tmp_path) -> None:
+    (tmp_path / "q.sql").write_bytes(b"select 1 as \xe9\xff")
+    result = nhdata_run("sql", "--store", small_store, "-f", tmp_path / "q.sql")
+    assert result.exit_code == 1
+    assert result.stderr == "error: the query is not UTF-8 text (invalid continuation byte): save it as UTF-8\n"
+    result = nhdata_run("sql", "--store", small_store, "select '\udce9'")
+    assert result.exit_code == 1
+    assert result.stderr == "error: the SQL is not UTF-8 text: save it as UTF-8\n"

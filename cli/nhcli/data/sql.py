@@ -56,7 +56,10 @@ def command(
     if prompting and (given or out or as_json):
         raise UserError("no query", "give one, or -f FILE")
     if query is None and not prompting:
-        query = (file or sys.stdin).read()
+        try:
+            query = (file or sys.stdin).read()
+        except UnicodeDecodeError as error:
+            raise UserError(f"the query is not UTF-8 text ({error.reason})", "save it as UTF-8") from None
     snapshot = nhdata.open(store, at).snapshot
     if query is None:
         from nhcli.data.sql_prompt import run_prompt
