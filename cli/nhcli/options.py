@@ -48,7 +48,11 @@ at = click.option("--at", type=int, metavar="N", help="The store as it was at th
 out = click.option("--out", metavar="FILE", help="Write to a file instead of stdout.")
 
 session_ids = click.option(
-    "--session", "session_ids", multiple=True, metavar="ID", help="A session; may be repeated. All by default."
+    "--session",
+    "session_ids",
+    multiple=True,
+    metavar="ID",
+    help="A session, or how its id starts; may be repeated. All by default.",
 )
 
 select = click.option(

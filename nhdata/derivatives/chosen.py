@@ -42,15 +42,14 @@ class Chosen:
 def choose(store: Store, session_ids: Sequence[str] = (), select: str | None = None) -> list[Chosen]:
     """All units of all sessions, or those of some sessions, or those that a query or a named selection gives.
 
+    A session is named by its id, or by how that starts.
+
     Raises
     ------
     UserError
         If there is no such session, or the selection fails or is empty.
     """
-    wanted = list(dict.fromkeys(session_ids or store.session_ids))
-    for session_id in wanted:
-        if session_id not in store.snapshot.entries:
-            raise UserError(f"{store.path} has no session {session_id!r}", "list them with 'nhdata ls'")
+    wanted = list(dict.fromkeys(map(store.match, session_ids))) or store.session_ids
     if select is None:
         return [Chosen(s, store.path / store.snapshot.entries[s].path) for s in wanted]
     from nhdata.loading.selection import select_units

@@ -12,7 +12,8 @@ from nhcatalog.catalog import Catalog, SessionExists
 from nhcatalog.errors import UserError
 from nhcatalog.place import AnyPlace, Place, to_place
 from nhdata.ingest.plan import Existing, Step, plan_ingest
-from nhdata.sources import SessionRef, SourceOptions, find_sessions, open_source
+from nhdata.sources import SessionRef, SourceOptions, open_source
+from nhdata.sources.recognise import find
 from nhdata.store.commit import add_session
 from nhdata.store.encode import encode
 from nhdata.store.publish import check_place
@@ -22,13 +23,14 @@ from nhdata.workers import WorkerDied, Workers, run_tasks
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """A session that is now in the store (or would be, in a dry run)."""
+    """A session that is now in the store (or would be, in a dry run); `n_left_out` units did not pass as good."""
 
     session_id: str
     source: str
     n_units: int
     n_spikes: int
     path: str = field(default="", compare=False)
+    n_left_out: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Job:
 
 def ingest(
     store: AnyPlace,
-    source: str,
+    source: str | None,
     paths: Sequence[str | Path],
     *,
     options: SourceOptions | None = None,
@@ -104,8 +106,8 @@ def ingest(
     Parameters
     ----------
     store : path, Url or str
-    source : str
-        Name of a source, e.g. ``"ibl"``.
+    source : str or None
+        Name of a source, e.g. ``"ibl"``; None for the one that finds recordings at all `paths`.
     paths : sequence of paths
         Where to look for recordings; source ``nwb`` also takes addresses ``https://…``.
     options : SourceOptions, optional
@@ -129,7 +131,8 @@ def ingest(
     Raises
     ------
     UserError
-        If the source is unknown, a path holds no recording of its kind, something else is at `store`, or the workers
+        If the source is unknown, a path holds no recording of its kind, or without a source of none or of several,
+        something else is at `store`, or the workers
         cannot be had.
 
     Examples
@@ -141,8 +144,9 @@ def ingest(
     check_place(root)
     if isinstance(root, Path):
         root = root.absolute()
-    job = Job(root, source, options or SourceOptions(), min_good_units, existing, dry_run)
-    refs = list(find_sessions(open_source(source, job.options), paths))
+    options = options or SourceOptions()
+    source, refs = find(source, paths, options)
+    job = Job(root, source, options, min_good_units, existing, dry_run)
     steps = plan_ingest(refs, Catalog(root / "catalog").snapshot().entries, existing)
     on_start(len(steps))
     report = IngestReport()
@@ -201,7 +205,14 @@ def _ingest_one(job: Job, ref: SessionRef) -> Outcome:
             f"{recording.n_units} good units ({recording.provenance.rule}), fewer than {job.min_good_units}",
         )
     encoded = encode(recording)
-    done = Ingested(recording.session_id, recording.source, recording.n_units, encoded.attributes["n_spikes"], path)
+    done = Ingested(
+        recording.session_id,
+        recording.source,
+        recording.n_units,
+        encoded.attributes["n_spikes"],
+        path,
+        sum(recording.provenance.dropped.values()),
+    )
     if job.existing == "refresh":
         entry = Catalog(job.store / "catalog").snapshot().entries.get(recording.session_id)
         if entry is not None and encoded.same_as(Session(job.store / entry.path).attrs):

@@ -109,6 +109,23 @@ class Store:
             raise UserError(f"{self.path} has no session {session_id!r}", "list them with 'nhdata ls'")
         return Session(self.path / entry.path)
 
+    def match(self, text: str) -> str:
+        """The id of the one session whose id is `text` or starts with it.
+
+        Raises
+        ------
+        UserError
+            If no session's id does, or that of several.
+        """
+        if text in self.snapshot.entries:
+            return text
+        found = [session_id for session_id in self.session_ids if text and session_id.startswith(text)]
+        if len(found) > 1:
+            raise UserError(f"{len(found)} sessions of {self.path} start with {text!r}", "give more of the id")
+        if not found:
+            raise UserError(f"{self.path} has no session {text!r}", "list them with 'nhdata ls'")
+        return found[0]
+
 
 def open_store(path: AnyPlace, at: int | None = None) -> Store:
     """Open a store for reading; also known as ``nhdata.open``.

@@ -167,3 +167,19 @@ def test_one_place_for_the_work(nhdata_run, tmp_path) -> None:
     nobody = nhdata_run(*args, "--scheduler", "tcp://127.0.0.1:9")
     assert (nobody.exit_code, nobody.stderr.count("\n")) == (1, 1)
     assert "no dask scheduler at tcp://127.0.0.1:9" in nobody.stderr
+
+
+def test_one_path_and_the_source_is_found(nhdata_run, tmp_path) -> None:
+    write_phy(tmp_path / "lab" / "good")
+    args = ("--sample-rate", 30000, "--min-good-units", 1, "--store", tmp_path / "d.zarr")
+    result = nhdata_run("ingest", tmp_path / "lab", *args)
+    assert result.exit_code == 0, result.stderr
+    session_id, source, *_, name = result.stdout.split()
+    assert (source, name) == ("phy", "good")
+    assert "2 of 3 units" in result.stdout
+    assert "look at it" not in result.stderr  # only on a terminal
+    shown = nhdata_run("ingest", tmp_path / "lab", *args, "--existing", "overwrite", "--progress")
+    assert f"nhdata report --store {tmp_path / 'd.zarr'} --session {session_id}" in shown.stderr.replace("\n", "")
+    for wrong in ([], ["--source", "nwb", tmp_path / "lab"], [tmp_path / "d.zarr"]):
+        result = nhdata_run("ingest", *wrong, "--store", tmp_path / "e.zarr")
+        assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)

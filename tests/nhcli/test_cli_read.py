@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -158,3 +159,20 @@ def test_sql_that_is_not_utf8_is_one_line(nhdata_run, small_store, tmp_path) -> 
     result = nhdata_run("sql", "--store", small_store, "select '\udce9'")
     assert result.exit_code == 1
     assert result.stderr == "error: the SQL is not UTF-8 text: save it as UTF-8\n"
+
+
+def test_the_start_of_an_id_is_enough(nhdata_run, small_store, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = shutil.copytree(small_store, tmp_path / "mine.zarr")
+    first, second = nhdata.open(store).session_ids
+    for wrong in ("sim", "", "x"):
+        result = nhdata_run("info", wrong, "--store", store)
+        assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert json.loads(nhdata_run("info", first, "--store", store, "--json").stdout)["session_id"] == first
+    nhdata_run("catalog", "remove", first, "--store", store)
+    assert json.loads(nhdata_run("info", "sim", "--store", store, "--json").stdout)["session_id"] == second
+    assert nhdata_run("report", "--store", store, "--session", "sim").stdout == f"{second}.html\n"
+    assert nhdata_run("report", "--store", store).stdout == "mine.html\n"
+    assert {p.name for p in tmp_path.iterdir()} == {"mine.html", "mine.zarr", f"{second}.html"}
+    rows = json.loads(nhdata_run("features", "--store", store, "--session", "sim", "--format", "json").stdout)
+    assert {row["session_id"] for row in rows} == {second}

@@ -32,6 +32,7 @@ def cli() -> None:
     """Spike-sorted recordings in a store that answers SQL.
 
     \b
-    nhdata ingest --source phy sorted/ --store data.zarr
+    nhdata ingest recordings/ --store data.zarr
+    nhdata report --store data.zarr
     nhdata sql --store data.zarr "select region, count(*) from units group by 1"
     """

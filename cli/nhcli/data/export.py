@@ -15,9 +15,7 @@ from nhcli.output import print_json
 @click.command("export", cls=Command)
 @click.option("--to", "form", required=True, type=click.Choice(["brainset"]), help="Format to write.")
 @options.store
-@click.option(
-    "--session", "session_ids", multiple=True, metavar="ID", help="A session; may be repeated. All by default."
-)
+@options.session_ids
 @click.option("--out", required=True, metavar="DIR", help="Folder for the files, made if it is not there.")
 @click.option(
     "--existing",
@@ -51,7 +49,8 @@ def command(
     from nhdata.export.brainset import write_brainset
 
     opened = nhdata.open(store)
-    sessions = [opened.session(session_id) for session_id in dict.fromkeys(session_ids or opened.session_ids)]
+    wanted = dict.fromkeys(map(opened.match, session_ids)) or opened.session_ids
+    sessions = [opened.session(session_id) for session_id in wanted]
     paths = [Path(out, f"{session.session_id}.h5") for session in sessions]
     there = [path for path in paths if path.exists()]
     if existing == "error" and there:

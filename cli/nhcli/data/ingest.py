@@ -16,12 +16,14 @@ from nhcli.output import print_json, progress_bar
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from nhdata.ingest import IngestReport
+    from nhdata.ingest import Ingested, IngestReport
 
 
 @click.command("ingest", cls=Command)
 @click.option(
-    "--source", required=True, metavar="NAME", help="ibl, ibl-compact, allen, nwb, phy, brainset or synthetic."
+    "--source",
+    metavar="NAME",
+    help="ibl, ibl-compact, allen, nwb, phy, brainset or synthetic; by default, the one that PATHS look like.",
 )
 @click.argument("paths", nargs=-1, type=click.Path())
 @options.store
@@ -74,7 +76,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def command(
     ctx: click.Context,
-    source: str,
+    source: str | None,
     paths: tuple[str, ...],
     store: str,
     existing: str,
@@ -105,6 +107,10 @@ def command(
 ) -> None:
     """Read recordings and add their good units to a store.
 
+    \b
+    nhdata ingest recordings/ --store data.zarr
+    nhdata ingest --source phy sorted/ --sample-rate 30000 --store data.zarr
+
     PATHS are files or folders; folders are searched. Each session is committed by itself: what fails or is interrupted
     leaves the rest as it was, and running the same command again goes on from there.
 
@@ -115,7 +121,7 @@ def command(
     from nhdata.sources import SourceOptions
     from nhdata.workers import Slurm, Workers
 
-    if not paths and source not in ("ibl", "synthetic"):
+    if not paths and source not in (None, "ibl", "synthetic"):
         raise UserError(f"no path given for source {source}", f"nhdata ingest --source {source} PATH … --store {store}")
 
     if slurm and scheduler:
@@ -160,13 +166,32 @@ def command(
         print_json({"schema": 1, "dry_run": dry_run, **{k: [asdict(x) for x in v] for k, v in vars(report).items()}})
     else:
         for done in report.ingested:
-            click.echo(f"{done.session_id}  {done.source}  {done.n_units} units  {done.n_spikes} spikes")
+            click.echo(
+                f"{done.session_id}  {done.source}  {_units(done)}  {done.n_spikes} spikes  {_below(done.path, paths)}"
+            )
         verb = "would be ingested" if dry_run else f"ingested into {store}"
         click.echo(
             f"{len(report.ingested)} {verb}, {len(report.skipped)} skipped, {len(report.failed)} failed",
             err=True,
         )
+        if progress and report.ingested and not dry_run:
+            session_id = report.ingested[0].session_id
+            click.echo(f"look at it: nhdata report --store {store} --session {session_id}", err=True)
     ctx.exit(_exit_code(report))
+
+
+def _units(done: Ingested) -> str:
+    found = done.n_units + done.n_left_out
+    return f"{done.n_units} units" if found == done.n_units else f"{done.n_units} of {found} units"
+
+
+def _below(path: str, named: tuple[str, ...]) -> str:
+    """A recording's path as seen from the folder that was named, or its own name."""
+    for place in named:
+        folder = Path(place).resolve()
+        if Path(path) != folder and Path(path).is_relative_to(folder):
+            return str(Path(path).relative_to(folder))
+    return path if "://" in path else Path(path).name
 
 
 def _download(folder: Path, limit: int | None, bar: Progress) -> tuple[str, ...]:

@@ -101,8 +101,10 @@ class PhySource:
 
 
 def _phy_folders(path: Path) -> Iterator[Path]:
-    if path.is_file():
-        path = path.parent
+    if path.is_file():  # one of the folder's own files names it
+        if (path.parent / "spike_times.npy").is_file():
+            yield path.parent
+        return
     for name, folders, files in os.walk(path):
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
         if "spike_times.npy" in files:

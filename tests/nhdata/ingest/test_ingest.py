@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -216,6 +217,12 @@ class OneRecording:
         return self.recording
 
 
+def register(monkeypatch, recording: Recording) -> None:
+    """Make ``lab`` the only source; it finds `recording` everywhere."""
+    point = SimpleNamespace(name="lab", load=lambda: lambda options: OneRecording(recording))
+    monkeypatch.setattr("nhdata.sources.entry_points", lambda group: [point])
+
+
 GOOD = Recording(
     source="lab",
     session_id="one",
@@ -237,7 +244,7 @@ GOOD = Recording(
 )
 def test_a_source_that_breaks_its_word_is_refused(root, tmp_path, monkeypatch, change, message, dry_run):
     recording = replace(GOOD, **change)
-    monkeypatch.setattr(run_module, "open_source", lambda name, options: OneRecording(recording))
+    register(monkeypatch, recording)
     (failed,) = ingest(root, "lab", [tmp_path], dry_run=dry_run).failed
     assert message in failed.error
     assert failed.path == str(tmp_path)
@@ -248,7 +255,7 @@ def test_a_value_that_does_not_fit_the_catalog_leaves_the_store_as_it_was(root, 
     run()
     before = tree(root)
     recording = replace(GOOD, date="yesterday")
-    monkeypatch.setattr(run_module, "open_source", lambda name, options: OneRecording(recording))
+    register(monkeypatch, recording)
     (failed,) = ingest(root, "lab", [tmp_path]).failed
     assert "sessions.date" in failed.error
     assert tree(root) == before

@@ -185,3 +185,10 @@ def test_a_real_folder_has_the_units_its_files_say(realdata: Path) -> None:
     assert recording.n_units == len(good) == 140
     assert recording.session_id.startswith("neuropixels_trial-")
     assert len(recording.spikes.time) == np.isin(np.load(folder / "spike_clusters.npy"), good).sum()
+
+
+def test_a_file_beside_sortings_is_not_taken_for_them(phy_folder) -> None:
+    note = phy_folder.parent / "README.md"
+    note.write_text("in folders below")
+    with pytest.raises(SourceError, match=r"README\.md: no spike_times\.npy"):
+        next(PhySource(SourceOptions()).iter_sessions([note]))

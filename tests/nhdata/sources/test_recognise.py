@@ -1,0 +1,87 @@
+"""A path tells which source reads it."""
+
+import shutil
+from pathlib import Path
+
+import h5py
+import pytest
+
+from nhcatalog.errors import UserError
+from nhdata.sources import SourceOptions
+from nhdata.sources.recognise import find
+
+
+def guess(*places: str | Path, **options) -> tuple[str, list[str]]:
+    name, refs = find(None, places, SourceOptions(**options))
+    return name, [ref.path.name for ref in refs]
+
+
+@pytest.fixture
+def nwb_folder(nwb_file) -> Path:
+    """A folder of its own for ``session.nwb``."""
+    folder = nwb_file.parent / "nwb"
+    folder.mkdir()
+    shutil.move(nwb_file, folder)
+    return folder
+
+
+@pytest.fixture
+def brainset_file(tmp_path) -> Path:
+    """As much of a brainset as says who the session is."""
+    path = tmp_path / "h5" / "a.h5"
+    path.parent.mkdir()
+    with h5py.File(path, "w") as file:
+        file.attrs["object"] = "Data"
+    return path
+
+
+def test_each_kind_from_its_folder_and_from_itself(alf_session, phy_folder, nwb_folder, brainset_file) -> None:
+    assert guess(alf_session.parents[4]) == guess(alf_session) == ("ibl", ["002"])
+    assert guess(phy_folder) == guess(phy_folder / "params.py") == ("phy", ["mouse imec1"])
+    assert guess(nwb_folder, nwb_folder / "session.nwb") == ("nwb", ["session.nwb"])
+    assert guess(brainset_file.parent) == guess(brainset_file) == ("brainset", ["a.h5"])
+
+
+def test_a_broken_file_among_whole_ones_is_found_too(nwb_folder) -> None:
+    (nwb_folder / "a.nwb").write_bytes(b"half a file")
+    assert guess(nwb_folder) == ("nwb", ["a.nwb", "session.nwb"])
+
+
+def test_allen_sessions_are_not_taken_for_plain_nwb_unless_others_lie_beside(nwb_folder) -> None:
+    allen = nwb_folder / "session_12" / "session_12.nwb"
+    allen.parent.mkdir()
+    shutil.copy(nwb_folder / "session.nwb", allen)
+    with h5py.File(allen, "a") as file:
+        del file["identifier"]
+        file["identifier"] = "12"
+    assert guess(allen.parent) == ("allen", ["session_12.nwb"])
+    with pytest.raises(UserError, match=r"several kinds .* allen and nwb"):
+        guess(nwb_folder)
+
+
+def test_what_is_none_or_several_kinds_is_an_error(phy_folder, nwb_folder, tmp_path) -> None:
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(UserError, match=r"notes: nothing here that any source knows .*--source \(allen, .*phy"):
+        guess(tmp_path / "notes")
+    with pytest.raises(UserError, match="gone: no such file"):
+        guess(tmp_path / "gone")
+    with pytest.raises(UserError, match=r"several kinds .*mouse imec1 holds phy; .*nwb holds nwb"):
+        guess(phy_folder, nwb_folder)
+    for options in ({}, {"remote": True}):
+        with pytest.raises(UserError, match="neither a path nor a source"):
+            guess(*[phy_folder] * bool(options), **options)
+
+
+@pytest.mark.parametrize("asked", ["ibl", "ibl-compact", "allen", "brainset", "nwb"])
+def test_the_wrong_source_names_the_right_one(phy_folder, asked) -> None:
+    with pytest.raises(UserError, match="it looks like phy: use --source phy"):
+        find(asked, [phy_folder], SourceOptions())
+
+
+def test_the_wrong_source_for_a_file_names_the_right_one(nwb_folder, brainset_file, tmp_path) -> None:
+    with pytest.raises(UserError, match=r"session\.nwb: no recording of source brainset: it looks like nwb"):
+        find("brainset", [nwb_folder / "session.nwb"], SourceOptions())
+    with pytest.raises(UserError, match=r"a\.h5: no recording of source nwb: it looks like brainset"):
+        find("nwb", [brainset_file], SourceOptions())
+    (tmp_path / "x.nwb").write_bytes(b"half a file")
+    assert find("nwb", [tmp_path / "x.nwb"], SourceOptions())[1][0].session_id is None  # reading says what is wrong
