@@ -21,7 +21,9 @@ class DataConfig(_Section):
     """Which units, and what a window is.
 
     The task ``forecast`` is to say the counts of the horizon; ``co-smoothing``, those of some units over the history,
-    from the spikes of all others in it.
+    from the spikes of all others in it. ``covariates`` are what the model is told of the history besides spikes (see
+    `nhdata.loading.covariates`); one that numbers frames of a stimulus is looked up in the ``.npy`` file (frames, dim)
+    that ``embeddings`` names for it.
     """
 
     task: Literal["forecast", "co-smoothing"] = "forecast"
@@ -30,8 +32,25 @@ class DataConfig(_Section):
     horizon_s: float = Field(0.5, gt=0)
     bin_s: float = Field(0.02, gt=0)
     ema_tau_s: tuple[PositiveFloat, ...] = Field((0.05, 0.2, 0.8, 3.2, 12.8), min_length=1)
+    covariates: tuple[str, ...] = ()
+    embeddings: dict[str, str] = Field(default_factory=dict, validate_default=True)
     memory_budget_mb: float = Field(2048, gt=0)
     num_workers: int = Field(0, ge=0)
+
+    @field_validator("covariates")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError("a covariate is named twice")
+        return names
+
+    @field_validator("embeddings")
+    @classmethod
+    def _of_columns(cls, embeddings: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        for name in embeddings:
+            if name not in info.data.get("covariates", ()) or "." not in name:
+                raise ValueError(f"{name!r} is no column among data.covariates")
+        return embeddings
 
 
 class ModelConfig(_Section):
@@ -49,6 +68,7 @@ class ModelConfig(_Section):
     identity: Literal["features", "table", "both"] = "both"
     table_dropout: float = Field(0.2, ge=0, le=1)
     unit_dropout: float = Field(0.1, ge=0, lt=1)
+    covariate_dropout: float = Field(0.2, ge=0, lt=1)
     loss_units: int = Field(256, ge=1)
 
     @field_validator("n_heads")

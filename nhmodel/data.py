@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from nhcatalog.place import Place
 from nhdata.loading import WindowDataset
+from nhdata.loading.covariates import present
 from nhdata.loading.selection import Selection
 from nhmodel.config import Config
+from nhmodel.model import latent_steps
 
 
 def open_windows(
@@ -20,6 +22,8 @@ def open_windows(
     sharded: bool = True,
 ) -> WindowDataset:
     """Windows of some units, of the shape, batch size and seed that `config` says.
+
+    Covariates that none of their sessions has are left out.
 
     Parameters
     ----------
@@ -43,6 +47,8 @@ def open_windows(
         history_s=data.history_s,
         horizon_s=data.horizon_s,
         bin_s=data.bin_s,
+        covariates=present(selection.sessions, data.covariates),
+        covariate_steps=latent_steps(config.model, data),
         ema_tau_s=data.ema_tau_s if averages else (),
         batch_size=config.train.batch_size,
         seed=config.train.seed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from nhdata.loading import WindowBatch
 from nhmodel.config import DataConfig, ModelConfig
 from nhmodel.layers.blocks import Attention, DecoderLayer, FeedForward, SpikeAttention
+from nhmodel.layers.covariates import CovariateEncoder, Shape
 from nhmodel.layers.head import RateHead, smooth
 from nhmodel.layers.identity import UnitIdentity
 from nhmodel.layers.rotary import RotaryTime
@@ -68,19 +70,23 @@ class NeuroHorizon(nn.Module):
         Decides the number of bins and moving averages.
     n_units : int
         Units of training: rows of the learned table.
+    covariates : mapping of str to Shape, optional
+        What there is besides spikes; see `nhmodel.covariates.shapes`.
     """
 
     latent_time_s: Tensor
     bin_time_s: Tensor
 
-    def __init__(self, config: ModelConfig, data: DataConfig, n_units: int) -> None:
+    def __init__(
+        self, config: ModelConfig, data: DataConfig, n_units: int, covariates: Mapping[str, Shape] | None = None
+    ) -> None:
         super().__init__()
         self.config, self.data = config, data
         dim, heads, dropout = config.dim, config.n_heads, config.dropout
         self.forecasts = data.task == "forecast"
         n_history = round(data.history_s / data.bin_s)
         self.n_bins = round(data.horizon_s / data.bin_s) if self.forecasts else n_history
-        n_steps = math.ceil(data.history_s / config.latent_step_s)
+        n_steps = latent_steps(config, data)
         n_ema = len(data.ema_tau_s)
         self.identity = UnitIdentity(config.identity, n_units, dim, dropout, config.table_dropout)
         self.rotary = RotaryTime(dim // heads)
@@ -96,6 +102,9 @@ class NeuroHorizon(nn.Module):
         )
         self.head = RateHead(dim, self.n_bins, n_history, n_ema, config.head_hidden, config.rank, dropout)
         self.loss = PoissonNLLLoss()
+        self.covariates = (
+            CovariateEncoder(covariates, dim, heads, dropout, config.covariate_dropout) if covariates else None
+        )
         step = torch.arange(n_steps) - n_steps + 0.5
         self.register_buffer(
             "latent_time_s",
@@ -146,6 +155,7 @@ class NeuroHorizon(nn.Module):
         units: UnitTable,
         columns: Tensor | None = None,
         held_out: Tensor | None = None,
+        without: Collection[str] = (),
     ) -> Tensor:
         """Log expected counts.
 
@@ -159,6 +169,8 @@ class NeuroHorizon(nn.Module):
             Forecast only these units of each window; all are heard.
         held_out : (B, N) bool, optional
             Units whose spikes are not heard, for co-smoothing.
+        without : collection of str
+            Covariates to leave out, to see what they are worth.
 
         Returns
         -------
@@ -168,7 +180,8 @@ class NeuroHorizon(nn.Module):
         """
         tokens = self.tokenize(batch, held_out)
         embedding = self.identity(units.features[tokens.unit], units.row[tokens.unit])
-        bins = self.encode(tokens, embedding, len(batch))
+        angles = self.rotary(self.latent_time_s), self.rotary(self.bin_time_s)
+        bins = self.think(self._listen(tokens, embedding, batch, without), *angles)
         log_mean = units.log_mean[tokens.unit][tokens.unit_of]
         own, ema = self._past(batch, log_mean)
         unit = embedding[tokens.unit_of]
@@ -178,26 +191,28 @@ class NeuroHorizon(nn.Module):
         gain: Tensor = self.head(bins, unit, own, population)
         return log_mean[:, None] + gain.float().clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN)
 
-    def encode(self, tokens: Tokens, embedding: Tensor, n_windows: int) -> Tensor:
-        """States of the horizon's bins: (B, T, dim)."""
-        latent_angle, bin_angle = self.rotary(self.latent_time_s), self.rotary(self.bin_time_s)
-        return self.think(self._listen(tokens, embedding, n_windows), latent_angle, bin_angle)
-
     def states(self, batch: WindowBatch, units: UnitTable) -> Tensor:
-        """What the encoder makes of each step of the past: (B, steps of the latent grid, dim), for readouts."""
+        """What the encoder makes of the spikes of each step: (B, steps of the latent grid, dim), for readouts.
+
+        Of the spikes alone: behaviour that is a covariate must not be read from itself.
+        """
         tokens = self.tokenize(batch)
         embedding = self.identity(units.features[tokens.unit], units.row[tokens.unit])
-        latents = self._settle(self._listen(tokens, embedding, len(batch)), self.rotary(self.latent_time_s))
+        without = () if self.covariates is None else self.covariates.names
+        latents = self._settle(self._listen(tokens, embedding, batch, without), self.rotary(self.latent_time_s))
         states: Tensor = latents.unflatten(1, (-1, len(self.latents))).mean(2)
         return states
 
-    def _listen(self, tokens: Tokens, embedding: Tensor, n_windows: int) -> Tensor:
-        """Latents (B, L, dim) that have read the spikes."""
-        n_steps = len(self.latent_time_s) // len(self.latents)
-        x = self.latents.repeat(n_steps, 1).expand(n_windows, -1, -1)
+    def _listen(self, tokens: Tokens, embedding: Tensor, batch: WindowBatch, without: Collection[str]) -> Tensor:
+        """Latents (B, L, dim) that have read the spikes, and the covariates but for those they do `without`."""
+        n_latents = len(self.latents)
+        start = self.latents.repeat(len(self.latent_time_s) // n_latents, 1).expand(len(batch), -1, -1)
         angle = self.rotary(self.latent_time_s)
-        read: Tensor = self.read(x, angle, embedding, tokens.row, self.rotary(tokens.time_s), tokens.cu_seqlens)
-        return read
+        x: Tensor = self.read(start, angle, embedding, tokens.row, self.rotary(tokens.time_s), tokens.cu_seqlens)
+        if self.covariates is not None:
+            known = self.covariates.tokens(batch, self.latent_time_s[::n_latents], without)
+            x = self.covariates(x, angle, known, self.rotary(known.time_s))
+        return x
 
     def _settle(self, x: Tensor, latent_angle: Tensor) -> Tensor:
         """Latents after they have thought among themselves."""
@@ -256,3 +271,8 @@ class NeuroHorizon(nn.Module):
             counts, mask = counts[..., columns], mask[..., columns]
         loss = self.loss(self(batch, units, columns), counts, mask)
         return loss
+
+
+def latent_steps(config: ModelConfig, data: DataConfig) -> int:
+    """Steps of the grid that latents and covariates lie on, over the history."""
+    return math.ceil(data.history_s / config.latent_step_s)

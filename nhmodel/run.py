@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Self
@@ -20,6 +21,7 @@ from nhdata.loading import WindowDataset
 from nhdata.store.store import Store
 from nhmodel.checkpoint import last_checkpoint, load_weights, write_bytes
 from nhmodel.config import Config
+from nhmodel.layers.covariates import Shape
 from nhmodel.model import NeuroHorizon
 
 RUN_SCHEMA = 2
@@ -49,6 +51,8 @@ class RunInfo:
         Hash of the units and the stretches of time of each split, whatever the windows; empty in older runs.
     held_out : tuple of str
         Sessions that were not trained on, but chose the weights.
+    covariates : dict of str to Shape
+        What the model is told besides spikes.
     """
 
     config: Config
@@ -61,6 +65,7 @@ class RunInfo:
     windows_hash: dict[str, str]
     split_hash: dict[str, str]
     held_out: tuple[str, ...] = ()
+    covariates: dict[str, Shape] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -70,6 +75,7 @@ class RunInfo:
         train: WindowDataset,
         splits: dict[str, WindowDataset],
         held_out: tuple[str, ...] = (),
+        covariates: Mapping[str, Shape] | None = None,
     ) -> Self:
         """Describe a run that is about to begin."""
         return cls(
@@ -83,6 +89,7 @@ class RunInfo:
             windows_hash={name: windows.windows_hash for name, windows in splits.items()},
             split_hash={name: windows.split_hash for name, windows in splits.items()},
             held_out=held_out,
+            covariates=dict(covariates or {}),
         )
 
     def write(self, folder: Path) -> None:
@@ -113,6 +120,7 @@ class RunInfo:
                 unit_ids=tuple(values["unit_ids"]),
                 held_out=tuple(values["held_out"]),
                 split_hash=values.get("split_hash", {}),
+                covariates={name: tuple(shape) for name, shape in values.get("covariates", {}).items()},
                 **{
                     k: values[k]
                     for k in ("query", "position", "selection_hash", "content_hash", "fingerprint", "windows_hash")
@@ -162,6 +170,6 @@ def load(run: str | Path, weights: str = "best") -> NeuroHorizon:
     """
     folder = Path(run)
     info = RunInfo.read(folder)
-    model = NeuroHorizon(info.config.model, info.config.data, len(info.unit_ids))
+    model = NeuroHorizon(info.config.model, info.config.data, len(info.unit_ids), info.covariates)
     load_weights(weights_path(folder, weights), model)
     return model.eval()

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from nhdata.features.bins import bin_ticks
 from nhdata.loading.batch import WindowBatch
+from nhdata.loading.covariates import EDGE_S, FADE_S, ColumnName
 from nhdata.loading.cutter import EMA_CONTEXT_S
 from nhdata.loading.dataset import WindowDataset
+from nhdata.loading.series import MAX_GAP_S
 from nhdata.store.session import Session
 
 
@@ -169,4 +171,48 @@ def _compare(windows: WindowDataset, batch: WindowBatch, row: int, session: Sess
         average = weight.T @ counts / (weight.sum(0)[:, None] * windows.bin_s)
         if not np.allclose(batch.ema_hz[row].numpy(), average, rtol=1e-3, atol=1e-3):
             problems.append(f"{where}: its averages are not those of its past")
+    for name, value in batch.covariates.items():
+        found = value[row].numpy(), batch.covariates_mask[name][row].numpy()
+        if not _same(found, _covariate(session, name, t_s, windows.history_s, *found[0].shape)):
+            problems.append(f"{where}: its {name} is not that of its past")
     return problems
+
+
+Steps = tuple[NDArray[np.float32], NDArray[np.bool_]]
+
+
+def _same(found: Steps, expected: Steps) -> bool:
+    return np.array_equal(found[1], expected[1]) and np.allclose(found[0], expected[0], rtol=1e-4, atol=1e-5)
+
+
+def _covariate(session: Session, name: str, t_s: float, history_s: float, n_steps: int, n_components: int) -> Steps:
+    """Values (S, K) of a covariate and whether they are known, from what was recorded before `t_s` alone."""
+    value, known = np.zeros((n_steps, n_components), np.float32), np.zeros(n_steps, bool)
+    column = ColumnName.parse(name)
+    if column is None:
+        time_s, sample, _ = session.series(name).get(name, (np.empty(0), np.empty((0, n_components)), ""))
+        sample = sample.reshape(len(time_s), n_components)
+        there = np.isfinite(time_s) & np.isfinite(sample).all(1) & (time_s < t_s)
+        time_s, sample = time_s[there], sample[there]
+    else:
+        table = session.intervals().get(column.table, {})
+        time_s = np.asarray(table.get(column.known, np.empty(0)), np.float64)
+        marks = np.asarray(table.get(column.column, np.ones(len(time_s))), np.float64)
+        stop_s = np.asarray(table.get("stop_s", time_s), np.float64)
+    for k in range(n_steps):
+        stop = t_s - (n_steps - 1 - k) * history_s / n_steps
+        if column is None:
+            past = time_s < stop - EDGE_S
+            inside = past & (time_s >= stop - history_s / n_steps - EDGE_S)
+            if inside.any():
+                value[k], known[k] = sample[inside].mean(0), True
+            elif past.any() and stop - time_s[past].max() <= MAX_GAP_S:
+                value[k], known[k] = sample[past][np.argmax(time_s[past])], True
+            continue
+        past = (time_s < stop - EDGE_S) & np.isfinite(marks)
+        if past.any():
+            last = np.flatnonzero(past)[np.argmax(time_s[past])]
+            if not time_s[last] < stop_s[last] < stop - EDGE_S:
+                since_s = stop - time_s[last]
+                value[k], known[k] = marks[last] * np.exp(-since_s / np.array([np.inf, *FADE_S])), True
+    return value, known

@@ -39,6 +39,10 @@ class WindowBatch:
         Continuous signals resampled to the bins of the horizon, by name; 0 where nothing is known.
     series_mask : dict of str to (B, T) bool
         Whether something is.
+    covariates : dict of str to (B, S, K) float32
+        What was known of each covariate at the end of each step of the history, oldest first; 0 where nothing.
+    covariates_mask : dict of str to (B, S) bool
+        Whether something was.
     """
 
     token_time_s: torch.Tensor
@@ -53,6 +57,8 @@ class WindowBatch:
     t_s: torch.Tensor
     series: dict[str, torch.Tensor] = field(default_factory=dict)
     series_mask: dict[str, torch.Tensor] = field(default_factory=dict)
+    covariates: dict[str, torch.Tensor] = field(default_factory=dict)
+    covariates_mask: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.session_id.shape[0]

@@ -13,6 +13,7 @@ from nhdata.features.bins import bin_ticks
 from nhdata.loading.batch import WindowBatch
 from nhdata.loading.buffers import Buffers
 from nhdata.loading.collate import NO_COLUMN, Arrays, Sessions, Windows, cut, ema_decay, most_tokens
+from nhdata.loading.covariates import CovariateReader, Covariates
 from nhdata.loading.fetch import SpikeCache, Spikes
 from nhdata.loading.plan import WindowShape
 from nhdata.loading.selection import SelectedSession, Selection
@@ -38,6 +39,7 @@ class WindowCutter:
     unit_dropout : float
         Share of units to leave out of each window.
     series : SeriesReader
+    covariates : CovariateReader
     cache : SpikeCache
     """
 
@@ -52,11 +54,12 @@ class WindowCutter:
         count_history: bool,
         unit_dropout: float,
         series: SeriesReader,
+        covariates: CovariateReader,
         cache: SpikeCache,
     ) -> None:
         self.selection, self.bin_s, self.series, self.cache = selection, bin_s, series, cache
         self.n_history, self.n_horizon, self.ema_tau_s = n_history, n_horizon, ema_tau_s
-        self.count_history, self.unit_dropout = count_history, unit_dropout
+        self.count_history, self.unit_dropout, self._covariates = count_history, unit_dropout, covariates
         sessions = selection.sessions
         num, den = np.array([bin_ticks(bin_s, s.tick_hz) for s in sessions], np.int64).reshape(-1, 2).T.copy()
         column = [_columns(s) for s in sessions]
@@ -136,8 +139,9 @@ class WindowCutter:
             none = torch.empty(0), torch.empty(0, dtype=torch.int32)
             tokens = [(torch.cat(times), torch.cat(units)) for times, units in [zip(none, *tokens, strict=True)]]
         ((time_s, token_unit),) = tokens
-        t_s = self._t_start_s[session] + asked.mark / flat.tick_hz[session]
+        t_s = self.t_s(session, asked.mark)
         series, series_mask = self._series(session, t_s)
+        covariates, covariates_mask = self._covariates.cut(session, t_s)
         return WindowBatch(
             token_time_s=time_s,
             token_unit=token_unit,
@@ -151,7 +155,18 @@ class WindowCutter:
             t_s=torch.from_numpy(t_s),
             series=series,
             series_mask=series_mask,
+            covariates=covariates,
+            covariates_mask=covariates_mask,
         )
+
+    def t_s(self, session: NDArray[np.int64], mark: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Marks as seconds on the sessions' clocks."""
+        return self._t_start_s[session] + mark / self._flat.tick_hz[session]
+
+    def covariates(self, windows: NDArray[np.int64]) -> Covariates:
+        """Covariates of windows by session and mark, without their spikes."""
+        session, mark = windows.T
+        return self._covariates.cut(session, self.t_s(session, mark))
 
     def _cut(self, spikes: Spikes, windows: Windows, first_row: int, out: Arrays) -> Tokens:
         """Fill rows of the batch from `first_row` on, and return their tokens."""

@@ -18,6 +18,7 @@ from nhcatalog.place import Place
 from nhdata.loading.ahead import read_ahead
 from nhdata.loading.batch import WindowBatch
 from nhdata.loading.batches import BySize, ByTokens
+from nhdata.loading.covariates import CovariateReader, Covariates
 from nhdata.loading.cutter import WindowCutter
 from nhdata.loading.fetch import SpikeCache
 from nhdata.loading.mix import Mix
@@ -74,6 +75,11 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         Whether batches have counts of the history beside its tokens; without them they are cut faster.
     series : tuple of str
         Continuous signals to resample to the bins of the horizon, e.g. ``("wheel_velocity",)``.
+    covariates : tuple of str
+        What was known in the history besides spikes, e.g. ``("wheel_velocity", "trials.contrast@stim_on_s")``; see
+        `nhdata.loading.covariates`.
+    covariate_steps : int
+        Equal steps of the history that they are given in.
     unit_dropout : float
         Share of units to leave out of each window, at random.
     weights : {"uniform", "session", "spikes"}
@@ -118,6 +124,8 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         ema_tau_s: tuple[float, ...] = (),
         count_history: bool = True,
         series: tuple[str, ...] = (),
+        covariates: tuple[str, ...] = (),
+        covariate_steps: int = 10,
         unit_dropout: float = 0.0,
         weights: Weights = "uniform",
         max_windows: int | None = None,
@@ -165,6 +173,13 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
             count_history=count_history,
             unit_dropout=unit_dropout,
             series=SeriesReader(sessions, series, int(memory_budget_mb * 1e5)),
+            covariates=CovariateReader(
+                sessions,
+                covariates,
+                history_s=self.history_s,
+                n_steps=covariate_steps,
+                budget_bytes=int(memory_budget_mb * 1e5),
+            ),
             cache=SpikeCache(sessions, memory_budget_mb),
         )
         self._sessions = plan_sessions(
@@ -349,3 +364,7 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
             Session and mark, as in `EpochPlan.windows`.
         """
         return self._cutter.cut(self._cutter.locate(windows, self.seed, self.epoch))
+
+    def covariates(self, windows: NDArray[np.int64]) -> Covariates:
+        """Covariates and their masks alone, of the given windows, as `collate` gives them; no spike is read."""
+        return self._cutter.covariates(windows)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,47 @@ class Signal(NamedTuple):
 
     time_s: NDArray[np.float64]
     value: NDArray[np.float32]
+
+    @property
+    def nbytes(self) -> int:
+        return self.time_s.nbytes + self.value.nbytes
+
+
+class Sized(Protocol):
+    """What says how much memory it takes."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+S = TypeVar("S", bound=Sized)
+
+
+class Recent(Generic[S]):
+    """Named signals of sessions, read when first asked for; the least recently used sessions are forgotten.
+
+    Parameters
+    ----------
+    read : callable
+        Reads all signals of a session, by its number.
+    budget_bytes : int
+        To keep, but always the session in use.
+    """
+
+    def __init__(self, read: Callable[[int], dict[str, S]], budget_bytes: int) -> None:
+        self._read, self._budget = read, budget_bytes
+        self._held: OrderedDict[int, dict[str, S]] = OrderedDict()
+
+    def __getitem__(self, number: int) -> dict[str, S]:
+        if number not in self._held:
+            self._held[number] = self._read(number)
+            while len(self._held) > 1 and self._nbytes() > self._budget:
+                self._held.popitem(last=False)
+        self._held.move_to_end(number)
+        return self._held[number]
+
+    def _nbytes(self) -> int:
+        return sum(signal.nbytes for signals in self._held.values() for signal in signals.values())
 
 
 class SeriesReader:
@@ -45,8 +87,8 @@ class SeriesReader:
     """
 
     def __init__(self, sessions: tuple[SelectedSession, ...], names: tuple[str, ...], budget_bytes: int) -> None:
-        self._sessions, self._names, self._budget = sessions, names, budget_bytes
-        self._held: OrderedDict[int, dict[str, Signal]] = OrderedDict()
+        self._sessions, self._names = sessions, names
+        self._recent = Recent(self._read, budget_bytes)
         self.n_components: dict[str, int] = {}
         known: set[str] = set()
         for session in sessions if names else ():
@@ -68,19 +110,16 @@ class SeriesReader:
 
     def signal(self, number: int, name: str) -> Signal:
         """One series of session `number`; empty where it has none."""
-        if number not in self._held:
-            stored = Session(self._sessions[number].path).series(*self._names)
-            self._held[number] = {
-                n: _clean(*stored[n][:2]) if n in stored else _empty(self.n_components[n]) for n in self._names
-            }
-            while len(self._held) > 1 and sum(map(_nbytes, self._held.values())) > self._budget:
-                self._held.popitem(last=False)
-        self._held.move_to_end(number)
-        return self._held[number][name]
+        return self._recent[number][name]
+
+    def _read(self, number: int) -> dict[str, Signal]:
+        stored = Session(self._sessions[number].path).series(*self._names)
+        return {n: _clean(*stored[n][:2]) if n in stored else _empty(self.n_components[n]) for n in self._names}
 
 
 def _clean(time_s: NDArray[np.float64], value: NDArray[np.generic]) -> Signal:
-    values = np.asarray(value, np.float32).reshape(len(value), -1)
+    values = np.asarray(value, np.float32)
+    values = values if values.ndim > 1 else values[:, None]
     good = np.isfinite(time_s) & np.isfinite(values).all(1)
     order = np.argsort(time_s[good], kind="stable")
     return Signal(time_s[good][order], np.ascontiguousarray(values[good][order]))
@@ -88,10 +127,6 @@ def _clean(time_s: NDArray[np.float64], value: NDArray[np.generic]) -> Signal:
 
 def _empty(n_components: int) -> Signal:
     return Signal(np.empty(0), np.empty((0, max(n_components, 1)), np.float32))
-
-
-def _nbytes(signals: dict[str, Signal]) -> int:
-    return sum(s.time_s.nbytes + s.value.nbytes for s in signals.values())
 
 
 @kernel

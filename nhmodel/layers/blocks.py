@@ -88,15 +88,26 @@ class Attention(nn.Module):
         self.q, self.kv, self.out = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, x_angle: Tensor, y: Tensor | None = None, y_angle: Tensor | None = None) -> Tensor:
-        """``x`` (B, L, dim) reads ``y`` (B, M, dim); angles are (L, A) and (M, A)."""
+    def forward(
+        self,
+        x: Tensor,
+        x_angle: Tensor,
+        y: Tensor | None = None,
+        y_angle: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """``x`` (B, L, dim) reads ``y`` (B, M, dim), or what a ``mask`` (B, M) leaves; angles are (L, A) and (M, A)."""
         y, y_angle = (x, x_angle) if y is None or y_angle is None else (y, y_angle)
         b, n, dim = x.shape
         q = rotate(self.q(self.norm_q(x)).view(b, n, self.n_heads, -1), x_angle)
         k, v = self.kv(self.norm_kv(y)).view(b, y.shape[1], 2, self.n_heads, -1).unbind(2)
         k, v = rotate(k, y_angle), rotate(v, y_angle)
         read = F.scaled_dot_product_attention(
-            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=self.causal
+            q.transpose(1, 2),
+            k.transpose(1, 2),
+            v.transpose(1, 2),
+            attn_mask=None if mask is None else mask[:, None, None],
+            is_causal=self.causal,
         ).transpose(1, 2)
         added: Tensor = self.dropout(self.out(rotate(read, -x_angle).reshape(b, n, dim)))
         return x + added

@@ -16,6 +16,7 @@ from nhdata.store.store import open_store
 from nhmodel.card import write_card
 from nhmodel.checkpoint import write_bytes
 from nhmodel.config import Config, TrainConfig
+from nhmodel.covariates import covariate_shapes, fit_covariates
 from nhmodel.data import open_windows
 from nhmodel.model import NeuroHorizon
 from nhmodel.run import RunInfo
@@ -82,12 +83,14 @@ def train(
     known = open_windows(store.path, selection, config, "train", averages=False, sharded=False)
     units = unit_table(known, rows_by_id(selection.unit_ids))
     unseen = unseen_validation(store.path, selected.only(held_out), config) if held_out else None
-    model = NeuroHorizon(config.model, config.data, len(selection.unit_ids))
+    told = covariate_shapes(selection, config.data)
+    model = NeuroHorizon(config.model, config.data, len(selection.unit_ids), told)
+    fit_covariates(model, known, config.data)
     if model.identity.encoder is not None:
         model.identity.encoder.fit_normaliser(units.features.numpy())
     loader = make_loader(windows["train"], num_workers=config.data.num_workers, pin_memory=fabric.device.type == "cuda")
 
-    info = RunInfo.of(config, store, windows["train"], windows, held_out)
+    info = RunInfo.of(config, store, windows["train"], windows, held_out, told)
     optimizer = torch.optim.AdamW(parameter_groups(model, settings), weight_decay=settings.weight_decay)
     net, optimizer = fabric.setup(model, optimizer)
     net.mark_forward_method("compute_loss")

@@ -98,8 +98,9 @@ def content() -> Callable[[WindowBatch], tuple[tuple[Any, ...], ...]]:
     """All there is in a batch, bit by bit, so that batches can be compared and counted."""
 
     def of(batch: WindowBatch) -> tuple[tuple[Any, ...], ...]:
-        values = [getattr(batch, f.name) for f in fields(batch) if not f.name.startswith("series")]
+        values = [getattr(batch, f.name) for f in fields(batch) if f.type != "dict[str, torch.Tensor]"]
         values += [*batch.series.values(), *batch.series_mask.values()]
+        values += [*batch.covariates.values(), *batch.covariates_mask.values()]
         return tuple((v.dtype, tuple(v.shape), v.numpy().tobytes()) for v in values)
 
     return of
