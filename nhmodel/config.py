@@ -83,7 +83,8 @@ class ModelConfig(_Section):
 class TrainConfig(_Section):
     """How long and how fast to learn. Training ends at the first of its limits.
 
-    ``table_lr`` is the rate of the learned table of units as a multiple of ``lr``.
+    ``table_lr`` is the rate of the learned table of units as a multiple of ``lr``; ``average`` the decay of the
+    moving average of the weights that is validated and kept.
     """
 
     batch_size: int = Field(32, ge=1)
@@ -91,6 +92,7 @@ class TrainConfig(_Section):
     lr: float = Field(2e-3, gt=0)
     table_lr: float = Field(4.0, gt=0)
     weight_decay: float = Field(0.02, ge=0)
+    average: float = Field(0.99, ge=0, lt=1)
     warmup: float = Field(0.1, ge=0, lt=1)
     grad_clip: float = Field(1.0, gt=0)
     max_steps: int = Field(20_000, ge=1)

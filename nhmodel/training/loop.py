@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from nhmodel.covariates import covariate_shapes, fit_covariates
 from nhmodel.data import open_windows
 from nhmodel.model import NeuroHorizon
 from nhmodel.run import RunInfo
+from nhmodel.training.average import follow
 from nhmodel.training.schedule import free_threads, noise_seed, one_cycle, progress
 from nhmodel.training.setup import open_fabric, parameter_groups, split_sessions, unseen_validation
 from nhmodel.training.standing import Standing, resume_at, save
@@ -37,6 +39,8 @@ def train(
     on_step: Callable[[Standing], None] = lambda standing: None,
 ) -> Standing:
     """Train until a limit is reached or validation stops improving; the best weights on validation are kept.
+
+    What is validated and kept is a moving average of the weights, which is steadier than they are.
 
     Under ``torchrun``, every process takes its share of each epoch's batches.
 
@@ -94,13 +98,14 @@ def train(
     optimizer = torch.optim.AdamW(parameter_groups(model, settings), weight_decay=settings.weight_decay)
     net, optimizer = fabric.setup(model, optimizer)
     net.mark_forward_method("compute_loss")
+    average = copy.deepcopy(model)
     if settings.compile:
         vars(model)["think"] = torch.compile(model.think)
     units = units.to(fabric.device)
-    validator = Validator(folder, fabric, model, Validation(windows["valid"], units), unseen, settings.tensorboard)
+    validator = Validator(folder, fabric, average, Validation(windows["valid"], units), unseen, settings.tensorboard)
     standing = Standing()
     if resume:
-        resume_at(folder, info, standing, model, optimizer, loader)
+        resume_at(folder, info, standing, model, average, optimizer, loader)
     elif fabric.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
         info.write(folder)
@@ -111,7 +116,7 @@ def train(
     read = loader.state_dict()  # what has been learnt from, so that a batch that was not is read again
     if standing.valid_step == standing.step == 0:  # the null: what training must improve on to be kept
         validator.validate(standing)
-        save(folder, fabric, standing, model, optimizer, read)
+        save(folder, fabric, standing, model, average, optimizer, read)
     micro, losses = 0, 0.0
     try:
         while not _finished(standing, settings):
@@ -137,11 +142,12 @@ def train(
                     group["lr"] = group["peak_lr"] * one_cycle(standing.done, settings.warmup)
                 optimizer.step()
                 optimizer.zero_grad()
+                follow(average, model, settings.average, standing.step)
                 standing.step += 1
                 standing.loss, read = losses / micro, loader.state_dict()
                 if standing.step % settings.validate_every == 0:
                     validator.validate(standing)
-                    save(folder, fabric, standing, model, optimizer, read)
+                    save(folder, fabric, standing, model, average, optimizer, read)
                 on_step(standing)
                 micro, losses = 0, 0.0
                 if _finished(standing, settings):
@@ -153,7 +159,7 @@ def train(
             on_step(standing)
     finally:
         if standing.step:
-            save(folder, fabric, standing, model, optimizer, read)
+            save(folder, fabric, standing, model, average, optimizer, read)
         if fabric.is_global_zero and math.isfinite(standing.best):
             write_card(folder, model.n_parameters, {"step": standing.best_step, "fp_bps": standing.best})
     return standing

@@ -59,17 +59,32 @@ def save(
     fabric: lightning_fabric.Fabric,
     standing: Standing,
     model: NeuroHorizon,
+    average: NeuroHorizon,
     optimizer: Any,
     read: dict[str, int],
 ) -> None:
-    """Write a checkpoint; `read` is the state of the loader at the last step."""
+    """Write a checkpoint: the averaged weights to use, and the state to go on from.
+
+    `read` is the state of the loader at the last step.
+    """
     if fabric.is_global_zero:
-        state = {"standing": vars(standing), "optimizer": optimizer.state_dict(), "loader": read}
-        save_checkpoint(folder, model, state)
+        state = {
+            "standing": vars(standing),
+            "weights": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "loader": read,
+        }
+        save_checkpoint(folder, average, state)
 
 
 def resume_at(
-    folder: Path, info: RunInfo, standing: Standing, model: NeuroHorizon, optimizer: Any, loader: Any
+    folder: Path,
+    info: RunInfo,
+    standing: Standing,
+    model: NeuroHorizon,
+    average: NeuroHorizon,
+    optimizer: Any,
+    loader: Any,
 ) -> None:
     """Put everything back where it was left; refuses if the data or the model have changed since."""
     before = RunInfo.read(folder)
@@ -82,12 +97,13 @@ def resume_at(
         )
     checkpoint = last_checkpoint(folder)
     state = load_state(checkpoint)
-    load_weights(checkpoint / "weights.safetensors", model)
+    load_weights(checkpoint / "weights.safetensors", average)
     try:
+        model.load_state_dict(state["weights"])
         vars(standing).update(state["standing"])
         optimizer.load_state_dict(state["optimizer"])
         loader.load_state_dict(state["loader"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise UserError(
             f"{checkpoint / 'state.pt'} is not a state of this version ({type(error).__name__})",
             "train anew with another --out",
@@ -98,4 +114,4 @@ def _fixed(config: Config) -> tuple[object, ...]:
     """The settings that a resumed run cannot change."""
     data = config.data.model_dump(exclude={"num_workers", "memory_budget_mb"})
     train = config.train
-    return config.model, data, train.seed, train.batch_size, train.accumulate, train.unseen_sessions
+    return config.model, data, train.seed, train.batch_size, train.accumulate, train.unseen_sessions, train.average

@@ -185,7 +185,7 @@ def test_a_step_of_several_batches_follows_the_mean_of_their_gradients(
     honest = NeuroHorizon.compute_loss
     monkeypatch.setattr(NeuroHorizon, "compute_loss", lambda *args: (seen.append(args), honest(*args))[1])
     still = ("model.dropout=0", "model.unit_dropout=0", "model.table_dropout=0", "train.max_steps=1")
-    config = make_config(*still, "train.batch_size=16", "train.accumulate=3", "train.patience=99")
+    config = make_config(*still, "train.batch_size=16", "train.accumulate=3", "train.patience=99", "train.average=0")
     with pytest.raises(KeyboardInterrupt):
         train(store, config, tmp_path / "run", on_step=interrupt_at(1))
     monkeypatch.undo()
