@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from nhmodel.checkpoint import write_bytes
+from nhmodel.checkpoint import weights_hash, write_bytes
 from nhmodel.evaluation.result import tables
 from nhmodel.run import RunInfo
 
@@ -82,9 +82,10 @@ def add_scores(folder: Path, value: dict[str, Any]) -> None:
     ----------
     folder : path
     value : dict
-        From `nhmodel.evaluation.result.Evaluation.to_json`.
+        ``Evaluation.to_json(run) | Evaluation.pictures()``; the hash of the weights is kept with it.
     """
-    write_bytes(folder / "scores.json", json.dumps(value, allow_nan=False).encode())
+    kept = value | {"weights": weights_hash(folder / "best.safetensors")}
+    write_bytes(folder / "scores.json", json.dumps(kept, allow_nan=False).encode())
     card = folder / "README.md"
     before, _, after = card.read_text().partition("\n## Data\n")
     head = before.split("\n### ")[0].rstrip()

@@ -69,6 +69,15 @@ def load_weights(path: Path, model: nn.Module) -> None:
         raise UserError(f"{path}: {str(error).splitlines()[-1].strip()}", AGAIN) from None
 
 
+def weights_hash(path: Path) -> str | None:
+    """Hash of what a weights file says it holds; None where there is none that can be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("sha256")
+    except (SafetensorError, OSError):
+        return None
+
+
 def _digest(weights: dict[str, Tensor]) -> str:
     """SHA-256 of names, types, shapes and values."""
     digest = hashlib.sha256()

@@ -53,6 +53,8 @@ class RunInfo:
         Sessions that were not trained on, but chose the weights.
     covariates : dict of str to Shape
         What the model is told besides spikes.
+    software, torch : str
+        What wrote it.
     """
 
     config: Config
@@ -66,6 +68,8 @@ class RunInfo:
     split_hash: dict[str, str]
     held_out: tuple[str, ...] = ()
     covariates: dict[str, Shape] = field(default_factory=dict)
+    software: str = f"neurohorizon {version('neurohorizon')}"
+    torch: str = str(torch.__version__)
 
     @classmethod
     def of(
@@ -94,12 +98,7 @@ class RunInfo:
 
     def write(self, folder: Path) -> None:
         """Write ``run.json``."""
-        values = asdict(self) | {
-            "schema": RUN_SCHEMA,
-            "software": f"neurohorizon {version('neurohorizon')}",
-            "torch": torch.__version__,
-            "config": self.config.model_dump(mode="json"),
-        }
+        values = asdict(self) | {"schema": RUN_SCHEMA, "config": self.config.model_dump(mode="json")}
         write_bytes(folder / "run.json", json.dumps(values, indent=1).encode())
 
     @classmethod
@@ -121,6 +120,8 @@ class RunInfo:
                 held_out=tuple(values["held_out"]),
                 split_hash=values.get("split_hash", {}),
                 covariates={name: tuple(shape) for name, shape in values.get("covariates", {}).items()},
+                software=str(values["software"]),
+                torch=str(values["torch"]),
                 **{
                     k: values[k]
                     for k in ("query", "position", "selection_hash", "content_hash", "fingerprint", "windows_hash")

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 import nhdata
-from nhdata.report.page import session_page
+from nhdata.report.page import to_html
+from nhdata.report.pages import session_page
 from nhdata.report.session_panels import ISI_EDGES_S, N_COLUMNS, session_panels
 
 from .data import N_UNITS, add, recording
@@ -42,7 +43,7 @@ class Report:
             np.histogram(np.diff(train_s), ISI_EDGES_S)
 
     def track_page_bytes(self, root: str) -> int:
-        return len(session_page(self.store, self.session_id))
+        return len(to_html(session_page(self.store.session(self.session_id))))
 
     def peakmem_panels(self, root: str) -> None:
         session_panels(self.session)

@@ -11,8 +11,7 @@ import sys
 _BESIDE_DATA_MB = 1000
 """What Python, its libraries and threads take besides the data of a query."""
 
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
-_SIGKILL = 9
+_PR_SET_NO_NEW_PRIVS = 38
 _CREATE_RULESET, _RESTRICT_SELF = 444, 446
 _GET_VERSION = 1
 # linux/landlock.h: write a file, remove and make folders and files of every kind; then, by version, rename across
@@ -24,7 +23,7 @@ _WRITES_BY_VERSION = {1: _WRITES, 2: _WRITES | 1 << 13, 3: _WRITES | 1 << 13 | 1
 def confine(memory_mb: int) -> bool:
     """Give up writing files and taking more than so much memory; to be called before any thread is started.
 
-    Pipes that are open still work. On Linux the process also dies with its parent.
+    Pipes that are open still work.
 
     Returns
     -------
@@ -43,10 +42,6 @@ def confine(memory_mb: int) -> bool:
     if not sys.platform.startswith("linux"):
         return False
     libc = ctypes.CDLL(None, use_errno=True)
-    parent = os.getppid()
-    libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)  # it died meanwhile
     return _deny_writes(libc)
 
 

@@ -8,6 +8,7 @@ by Landlock where the kernel has it), and is killed when its time is over; the n
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import selectors
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import IO, Any
 
@@ -30,8 +32,9 @@ from nhcatalog.query import Engine, Parameters
 from nhcatalog.state import Reader
 
 _HEAD = struct.Struct("<cQ")
-_ROWS, _ERROR, _LAST = b"r", b"e", b"l"
-"""What follows: rows, an error, or an error after which the process is not to be trusted with another query."""
+_ROWS, _END, _ERROR, _LAST = b"r", b".", b"e", b"l"
+"""What follows: some rows, the last ones, an error, or an error after which the process is not to be trusted with
+another query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +109,14 @@ class Sandbox:
         with self._lock:
             child = self._start(position)
             try:
-                _send(child.stdin, _ROWS, json.dumps({"query": query, "params": params}).encode())
+                _send(child.stdin, _END, json.dumps({"query": query, "params": params}).encode())
                 kind, content = self._answer(child, self._limits.time_s)
             except BaseException:
                 self._kill()
                 raise
             if kind == _LAST:
                 self._kill()
-        if kind != _ROWS:
+        if kind != _END:
             said = json.loads(content)
             raise QueryError(said["problem"], said["remedy"])
         return pa.ipc.open_stream(content).read_all()
@@ -132,10 +135,11 @@ class Sandbox:
             # Arrow's own allocator reserves a gigabyte ahead, which counts as memory taken.
             environment = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"}
             pipe = subprocess.PIPE
-            self._child = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment)
+            # A process group of its own: Ctrl-C is for the parent, which then ends the child.
+            self._child = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, process_group=0)
             self._position = position
             given = {"catalog": self._catalog, "position": position, "limits": asdict(self._limits)}
-            _send(self._child.stdin, _ROWS, json.dumps(given).encode())
+            _send(self._child.stdin, _END, json.dumps(given | {"parent": os.getpid()}).encode())
             try:
                 kind, content = self._answer(self._child, 120.0)
             except BaseException:
@@ -157,11 +161,20 @@ class Sandbox:
                 pipe.close()
 
     def _answer(self, child: subprocess.Popen[bytes], time_s: float) -> tuple[bytes, bytes]:
+        """How an answer ended, and its rows or its error."""
         until = time.monotonic() + time_s
-        kind, n_bytes = _HEAD.unpack(self._read(child, _HEAD.size, until))
-        if n_bytes > self._limits.answer_mb * 2**20:
-            raise QueryError(f"an answer of {n_bytes / 2**20:.0f} MB", "ask for fewer rows or columns")
-        return kind, self._read(child, n_bytes, until)
+        content = bytearray()
+        while True:
+            kind, n_bytes = _HEAD.unpack(self._read(child, _HEAD.size, until))
+            if len(content) + n_bytes > self._limits.answer_mb * 2**20:
+                size_mb = (len(content) + n_bytes) / 2**20
+                raise QueryError(f"an answer of {size_mb:.0f} MB or more", "ask for fewer rows or columns")
+            part = self._read(child, n_bytes, until)
+            if kind in (_ERROR, _LAST):
+                return kind, part
+            content += part
+            if kind == _END:
+                return kind, bytes(content)
 
     def _read(self, child: subprocess.Popen[bytes], n_bytes: int, until: float) -> bytes:
         assert child.stdout is not None
@@ -201,32 +214,63 @@ def _serve(questions: IO[bytes], answers: IO[bytes]) -> None:
         state = Reader(open_files(given["catalog"])).state(given["position"])
         state.files.fetch(file.path for file in state.fragments())
         confine(limits.memory_mb)
+        threading.Thread(target=_end_with, args=(given["parent"],), daemon=True).start()
         warm = Engine(state, f"{limits.memory_mb}MB", spill=False)
     except UserError as error:
         _send(answers, _ERROR, json.dumps({"problem": error.problem, "remedy": error.remedy}).encode())
         return
-    _send(answers, _ROWS, b"")
+    _send(answers, _END, b"")
     while (question := _receive(questions)) is not None:
         asked = json.loads(question)
         try:
             schema, batches = warm.stream(asked["query"], asked["params"], time_s=limits.time_s)
-            _send(answers, _ROWS, _encoded(schema, batches, limits.rows))
+            _send_rows(answers, schema, batches, limits.rows)
         except UserError as error:
             # An allocation that failed may have broken anything, and what was interrupted may hold memory.
             said = json.dumps({"problem": error.problem, "remedy": error.remedy}).encode()
             _send(answers, _LAST if isinstance(error, TooMuch) else _ERROR, said)
 
 
-def _encoded(schema: pa.Schema, batches: Any, max_rows: int) -> bytes:
-    sink, n_rows = pa.BufferOutputStream(), 0
+def _end_with(parent: int) -> None:
+    """End when the parent is gone, in the midst of a query too.
+
+    The kernel could tell (``PR_SET_PDEATHSIG``), but it counts the end of the thread that started this process.
+    """
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
+
+
+class _Held(io.RawIOBase):
+    """What Arrow writes, until it is taken."""
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._held += data
+        return len(data)
+
+    def take(self) -> bytes:
+        taken = bytes(self._held)
+        self._held.clear()
+        return taken
+
+
+def _send_rows(answers: IO[bytes], schema: pa.Schema, batches: Iterable[pa.RecordBatch], max_rows: int) -> None:
+    """An answer in parts, so that no more than one of them is in memory."""
+    sink, n_rows = _Held(), 0
     with pa.ipc.new_stream(sink, schema) as writer:
         for batch in batches:
             n_rows += batch.num_rows
             if n_rows > max_rows:
                 raise QueryError(f"more than {max_rows} rows", "ask for fewer, e.g. with LIMIT or GROUP BY")
             writer.write_batch(batch)
-    content: bytes = sink.getvalue().to_pybytes()
-    return content
+            _send(answers, _ROWS, sink.take())
+    _send(answers, _END, sink.take())
 
 
 if __name__ == "__main__":

@@ -77,6 +77,18 @@ baseline = click.option(
 
 html = click.option("--html", metavar="FILE", help="Also write a report to look at.")
 
+page_out = click.option(
+    "--out", metavar="FILE.html", help="Where to write the page; by default here, named after what it shows."
+)
+
+page_png = click.option(
+    "--png",
+    is_flag=False,
+    flag_value="",
+    metavar="[FILE.png]",
+    help="Also draw it as a picture, by default beside the page; needs Chromium.",
+)
+
 settings = click.option(
     "--set",
     "settings",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nhcli.output import print_json
+from nhcli.output import print_json, progress_bar
 
 if TYPE_CHECKING:
     from nhmodel.evaluation.result import Evaluation
@@ -24,22 +26,31 @@ COLUMNS = {
 }
 
 
-def show_scores(result: Evaluation, value: dict[str, Any], html: str | None, as_json: bool) -> None:
-    """Give the scores as the user asked for them: as JSON or a table on stdout, and as a page in a file.
+@contextmanager
+def evaluation_bar(shown: bool, name: str = "evaluate") -> Iterator[dict[str, Any]]:
+    """A progress bar over sessions, as what `nhmodel.evaluation` takes: ``on_start`` and ``on_session``."""
+    with progress_bar(shown) as bar:
+        task = bar.add_task(name, total=None, note="")
+
+        def on_start(n: int) -> None:
+            bar.update(task, total=n, completed=-1)
+
+        def on_session(session_id: str) -> None:
+            bar.update(task, advance=1, note=session_id)
+
+        yield {"on_start": on_start, "on_session": on_session}
+
+
+def show_scores(result: Evaluation, value: dict[str, Any], as_json: bool) -> None:
+    """Give the scores as the user asked for them: as JSON or a table on stdout.
 
     Parameters
     ----------
     result : Evaluation
     value : dict
         ``result.to_json(…)``.
-    html : str or None
-        The page's file.
     as_json : bool
     """
-    if html is not None:
-        from nhmodel.report import write_report
-
-        write_report(result, value, html)
     if as_json:
         print_json(value)
     else:

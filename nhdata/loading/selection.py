@@ -137,10 +137,22 @@ def freeze_selection(store: Store, name: str, query: str) -> NamedSelection:
         raise UserError(f"{query!r} is the name of a selection, not a query", "give a SELECT")
     if not is_name(name) or name in store.catalog.selections.names():
         return store.catalog.selections.create(name, query, 0, [], {})  # raises what is wrong with the name
-    chosen = _answered(store, query)
+    return keep_selection(store, name, _answered(store, query))
+
+
+def keep_selection(store: Store, name: str, chosen: Selection) -> NamedSelection:
+    """Keep a selection for good, under a name.
+
+    Raises
+    ------
+    UserError
+        If it is empty, or the name is taken or none.
+    """
+    if not chosen.unit_ids:
+        raise UserError(f"no unit of {store.path} answers {chosen.query!r}", "loosen the query, or ingest first")
     entries = store.snapshot.entries
     content_hash = {s.session_id: entries[s.session_id].content_hash for s in chosen.sessions}
-    return store.catalog.selections.create(name, query, chosen.position, list(chosen.unit_ids), content_hash)
+    return store.catalog.selections.create(name, chosen.query, chosen.position, list(chosen.unit_ids), content_hash)
 
 
 @dataclass(frozen=True)

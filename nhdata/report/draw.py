@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from bokeh.models import BasicTickFormatter, FixedTicker
 from bokeh.palettes import Blues256, interp_palette
 from bokeh.plotting import figure
 
-WIDTH = 1040
+WIDTH, LEAST_WIDTH = 1040, 600
 INK, GREY, FAINT, ACCENT, WARM = "#1f2933", "#8a94a0", "#e4e8ec", "#2b5c8a", "#b5532a"
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 COLORS = ("#2b5c8a", "#d08a2e", "#4f8f5b", "#a8493f", "#7a68a6", "#8c6d4f", "#c07aa8", "#6b7f8f", "#9aa23a", "#3fa0a8")
@@ -17,17 +17,13 @@ PALE_TO_DARK = tuple(Blues256[::-1])
 DIVERGING = interp_palette((ACCENT, "#f7f7f7", WARM), 128)
 
 
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """One figure of a page with its heading and a caption in plain text; the page escapes both."""
-
-    title: str
-    caption: str
-    model: Any
-
-
 def plot(height: int = 260, width: int = WIDTH, **options: Any) -> Any:
-    """An empty figure in the common style; `options` go to ``bokeh.plotting.figure``."""
+    """An empty figure in the common style; `options` go to ``bokeh.plotting.figure``.
+
+    One as wide as the page becomes narrower with it, down to `LEAST_WIDTH`.
+    """
+    if width == WIDTH:
+        options = {"sizing_mode": "stretch_width", "min_width": LEAST_WIDTH, "max_width": WIDTH} | options
     options.setdefault("tools", "xpan,xwheel_zoom,box_zoom,reset,save")
     options.setdefault("toolbar_location", "above")
     made: Any = figure(width=width, height=height, **options)
@@ -53,8 +49,8 @@ def plot(height: int = 260, width: int = WIDTH, **options: Any) -> Any:
     return made
 
 
-def legend_right(made: Any) -> None:
-    """Move the legend out of the figure, in the common style."""
+def legend_right(made: Any, width: int = 0) -> None:
+    """Move the legend out of the figure, in the common style; of a `width`, so that figures below each other align."""
     legend = made.legend[0]
     legend.border_line_color = None
     legend.label_text_color = INK
@@ -63,6 +59,8 @@ def legend_right(made: Any) -> None:
     legend.spacing = 2
     legend.margin = 0
     legend.padding = 4
+    if width:
+        legend.label_width = width
     made.add_layout(legend, "right")
 
 
@@ -77,3 +75,14 @@ def short(name: str, length: int = 28) -> str:
     """A name that fits beside an axis; math delimiters are taken apart, for Bokeh would typeset them."""
     name = name.replace("$$", "$ $").replace("\\", "/")
     return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def distinct(labels: Sequence[str]) -> list[str]:
+    """Labels as an axis needs them: one that was there before gets its number.
+
+    Examples
+    --------
+    >>> distinct(["CA1", "DG", "CA1"])
+    ['CA1', 'DG', 'CA1 (3)']
+    """
+    return [label if labels.index(label) == k else f"{label} ({k + 1})" for k, label in enumerate(labels)]

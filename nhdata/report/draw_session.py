@@ -21,12 +21,12 @@ from nhdata.report.draw import (
     PALE_TO_DARK,
     WARM,
     WIDTH,
-    Panel,
     legend_right,
     plain_ticks,
     plot,
     short,
 )
+from nhdata.report.parts import Panel
 from nhdata.report.session_panels import (
     ISI_EDGES_S,
     LAG_BIN_S,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from bokeh.models import ColumnDataSource
 
-from nhdata.report.draw import ACCENT, COLORS, GREY, Panel, legend_right, plain_ticks, plot, short
+from nhdata.report.draw import ACCENT, COLORS, GREY, distinct, legend_right, plain_ticks, plot, short
+from nhdata.report.parts import Panel
 from nhdata.report.store_panels import N_REGIONS, StorePanels
 
 
@@ -17,8 +18,7 @@ def store_figures(p: StorePanels) -> list[Panel]:
 
 
 def _regions(p: StorePanels) -> Panel:
-    labels = [f"{short(row['region'])}" for row in p.regions]
-    labels = [label if labels.index(label) == k else f"{label} ({k + 1})" for k, label in enumerate(labels)]
+    labels = distinct([short(row["region"]) for row in p.regions])
     source = ColumnDataSource(
         {
             "region": labels,
@@ -39,8 +39,9 @@ def _regions(p: StorePanels) -> Panel:
 
 def _quality(p: StorePanels) -> Panel:
     rows = p.quality[:40]
-    labels = [f"{short(r['source'], 16)}: {short(r['quality'], 16)}{'' if r['good'] else ', not good'}" for r in rows]
-    labels = [label if labels.index(label) == k else f"{label} ({k + 1})" for k, label in enumerate(labels)]
+    labels = distinct(
+        [f"{short(r['source'], 16)}: {short(r['quality'], 16)}{'' if r['good'] else ', not good'}" for r in rows]
+    )
     made = plot(height=70 + 24 * len(labels), y_range=labels[::-1], x_axis_label="units", tools="save")
     made.hbar(
         y=labels,

@@ -8,8 +8,9 @@ import numpy as np
 from bokeh.layouts import column, gridplot
 from bokeh.models import Range1d
 
-from nhdata.report.draw import ACCENT, GREY, INK, WIDTH, Panel, plain_ticks, plot
+from nhdata.report.draw import ACCENT, GREY, INK, WIDTH, plain_ticks, plot
 from nhdata.report.draw_session import isi_figure, lag_figure
+from nhdata.report.parts import Panel
 from nhdata.report.session_panels import ISI_EDGES_S, LAG_BIN_S, N_LAGS
 from nhdata.report.unit_panels import UnitPanels
 

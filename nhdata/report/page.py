@@ -6,6 +6,7 @@ All text goes through Jinja's escaping: names of units, regions and files come f
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,55 +17,15 @@ from bokeh.resources import Resources
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from nhcatalog.errors import UserError
-from nhdata.report.draw import Panel
-from nhdata.report.draw_session import session_figures
-from nhdata.report.draw_store import store_figures
-from nhdata.report.session_panels import SessionPanels, session_panels
-from nhdata.report.store_panels import store_panels
-from nhdata.store.store import Store
+from nhdata.report.parts import Page, Panel
 
 
-def store_page(store: Store) -> str:
-    """The report of a store: sessions, units by region, quality, rates, and what was left out and why.
-
-    Returns
-    -------
-    str
-        A whole HTML document with its scripts inside.
-    """
-    p = store_panels(store)
-    return _render("store.html", store_figures(p), title=f"Store {Path(p.name).name}", p=p)
-
-
-def session_page(store: Store, session_id: str) -> str:
-    """The report of one session: spikes, rates, intervals, places, movement, drift and features.
-
-    Returns
-    -------
-    str
-        A whole HTML document with its scripts inside.
-
-    Raises
-    ------
-    UserError
-        If the store has no such session.
-    """
-    p = session_panels(store.session(session_id))
-    return _render("session.html", session_figures(p), title=f"Session {session_id}", p=p, facts=session_facts(p))
-
-
-def session_facts(p: SessionPanels) -> list[tuple[str, str]]:
-    """Name and value of what is said about a session in words."""
-    a = p.attrs
-    facts = [(name, str(a[name])) for name in ("source", "subject", "lab", "date") if a.get(name)]
-    facts += [
-        ("length", f"{a['duration_s'] / 60:.1f} min"),
-        ("units", f"{a['n_units']:,}"),
-        ("spikes", f"{a['n_spikes']:,}"),
-        ("mean rate", f"{np.mean(p.rate_hz) if p.rate_hz.size else 0:.2f} Hz"),
-        ("clock", f"{a['tick_hz']:g} ticks/s from {a['t_start_s']:g} s"),
-    ]
-    return facts + [(name, f"{n:,} spans") for name, n in p.intervals.items()]
+def to_html(page: Page) -> str:
+    """A page as a whole HTML document with its scripts inside."""
+    script, figures = embed(page.panels)
+    library = "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw) if script else ""
+    template = environment("nhdata.report").get_template("base.html")
+    return template.render(page=page, figures=figures, script=script, library=library, opens=None)
 
 
 def write_page(page: str, path: str | os.PathLike[str]) -> None:
@@ -109,22 +70,14 @@ def number(value: Any, digits: int = 3) -> str:
     return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
 
 
-def embed(panels: list[Panel]) -> tuple[str, list[str]]:
-    """Script and places of the figures, in their order."""
-    if not panels:
-        return "", []
-    script, places = components([panel.model for panel in panels], wrap_script=False)
+def embed(panels: Sequence[Panel]) -> tuple[str, list[tuple[Panel, str]]]:
+    """The script that draws the figures, and each panel with the place of its own: empty where it has none."""
+    drawn = [panel for panel in panels if panel.model is not None]
+    if not drawn:
+        return "", [(panel, "") for panel in panels]
+    script, places = components([panel.model for panel in drawn], wrap_script=False)
     # inside a string of the script; elsewhere an HTML parser would see the end of the script, or a comment in it
     for opens in ("</", "<!--", "<script"):
         script = script.replace(opens, "<\\" + opens[1:])
-    return script, list(places)
-
-
-def _render(template: str, panels: list[Panel], **values: Any) -> str:
-    script, places = embed(panels)
-    library = "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw) if panels else ""
-    return (
-        environment("nhdata.report")
-        .get_template(template)
-        .render(figures=list(zip(panels, places, strict=True)), script=script, library=library, **values)
-    )
+    waiting = iter(places)
+    return script, [(panel, "" if panel.model is None else next(waiting)) for panel in panels]

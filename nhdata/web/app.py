@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlencode
 
 import bokeh
@@ -25,24 +25,30 @@ from starlette.staticfiles import StaticFiles
 
 import nhdata
 from nhcatalog.errors import UserError
+from nhcatalog.sandbox import Limits, Sandbox
 from nhcatalog.schema import TABLES
 from nhdata import report
-from nhdata.report.draw import Panel
-from nhdata.report.draw_runs import runs_figure
-from nhdata.report.draw_session import session_figures
-from nhdata.report.draw_unit import unit_figures
-from nhdata.report.page import embed, environment, session_facts
-from nhdata.report.session_panels import session_panels
-from nhdata.report.unit_panels import unit_panels
+from nhdata.loading.selection import keep_selection, units_by_id
+from nhdata.report.page import embed, environment, to_html
+from nhdata.report.pages import session_page, unit_page
+from nhdata.report.parts import Page, Panel
 from nhdata.store.store import Store
 from nhdata.web.access import Access
 from nhdata.web.queries import COLUMNS, KEY, PAGE_ROWS, Listing
-from nhdata.web.runs import list_runs
-from nhdata.web.sql_child import SqlChild
+from nhdata.web.runs import RunPages
 
 HERE = Path(__file__).parent
 CACHED_PAGES = 16
+CSV_ROWS, ANSWER_MB = 1_000_000, 512
 NUMBERS = ("BIGINT", "DOUBLE", "FLOAT")
+
+
+class Drawn(NamedTuple):
+    """A page, the script of its figures, and each panel with the place of its own."""
+
+    page: Page
+    script: str
+    figures: list[tuple[Panel, str]]
 
 
 class Web:
@@ -51,32 +57,61 @@ class Web:
     Parameters
     ----------
     store : path
-    runs : path or None
-        Folder of training runs.
+    runs : RunPages or None
+        Training runs.
+    limits : Limits
+        What a query may take.
     """
 
-    def __init__(self, store: str, runs: Path | None, child: SqlChild) -> None:
-        self.path, self.runs, self.child = store, runs, child
+    def __init__(self, store: str, runs: RunPages | None, limits: Limits) -> None:
+        self.path, self.runs = store, runs
         self.templates = environment("nhdata.web", "nhdata.report")
-        self._drawn: OrderedDict[tuple[str, ...], dict[str, Any]] = OrderedDict()
+        self.sandbox = Sandbox(
+            nhdata.open(store).path / "catalog", limits
+        )  # says what is wrong before the server starts
+        self._drawn: OrderedDict[tuple[str, ...], Drawn] = OrderedDict()
         self._drawing = Lock()
-        nhdata.open(store)  # what is wrong with the store is said before the server starts
 
     def open(self) -> Store:
         """The store as it is now."""
         return nhdata.open(self.path)
 
-    def drawn(self, key: tuple[str, ...], draw: Callable[[], tuple[list[Panel], dict[str, Any]]]) -> dict[str, Any]:
-        """Values of a page with figures; drawn once, for what is committed never changes."""
+    def ask(self, store: Store, query: str, params: list[Any] | None = None) -> pa.Table:
+        """The answer of a query, at the position that `store` is at, by a process that can be killed."""
+        return self.sandbox.sql(query, params, at=store.position)
+
+    def draw(self, make: Callable[[], Page], key: tuple[str, ...] | None = None) -> Drawn:
+        """A page with its figures; drawn once, if it has a key: what is committed never changes."""
         with self._drawing:
-            if key not in self._drawn:
-                panels, values = draw()
-                script, places = embed(panels)
-                self._drawn[key] = values | {"figures": list(zip(panels, places, strict=True)), "script": script}
+            drawn = self._drawn.pop(key, None) if key else None
+            if drawn is None:
+                page = make()
+                drawn = Drawn(page, *embed(page.panels))
+            if key:
+                self._drawn[key] = drawn
                 while len(self._drawn) > CACHED_PAGES:
                     self._drawn.popitem(last=False)
-            self._drawn.move_to_end(key)
-            return self._drawn[key]
+            return drawn
+
+    def figures(
+        self,
+        request: Request,
+        drawn: Drawn,
+        links: Sequence[tuple[str, str]] = (),
+        opens: str | None = None,
+    ) -> HTMLResponse:
+        """A page with figures; `links` stand above it, `opens` is where the first cell of a row leads."""
+        page, script, figures = drawn
+        return self.page(
+            request,
+            "figures.html",
+            title=page.title,
+            page=page,
+            script=script,
+            figures=figures,
+            links=links,
+            opens=opens,
+        )
 
     def page(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         """A page from its template."""
@@ -90,7 +125,7 @@ class Web:
         return HTMLResponse(text, status)
 
 
-def make_app(store: str, token: str, port: int, runs: Path | None = None, limit_s: float = 10.0) -> Starlette:
+def make_app(store: str, token: str, port: int, runs: RunPages | None = None, limit_s: float = 10.0) -> Starlette:
     """The application, closed to all but this machine's browser with the token.
 
     Parameters
@@ -99,8 +134,8 @@ def make_app(store: str, token: str, port: int, runs: Path | None = None, limit_
     token : str
     port : int
         Where it will be served, for the check of the ``Host`` header.
-    runs : path, optional
-        Folder of training runs.
+    runs : RunPages, optional
+        Training runs.
     limit_s : float
         Seconds that a query may take.
 
@@ -109,13 +144,12 @@ def make_app(store: str, token: str, port: int, runs: Path | None = None, limit_
     UserError
         If there is no store at `store`.
     """
-    child = SqlChild(limit_s)
-    web = Web(store, runs, child)
+    web = Web(store, runs, Limits(time_s=limit_s, rows=CSV_ROWS, answer_mb=ANSWER_MB))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
-        await run_in_threadpool(child.close)
+        await run_in_threadpool(web.sandbox.close)
 
     routes = [
         Route("/", _page(web, _sessions)),
@@ -126,6 +160,8 @@ def make_app(store: str, token: str, port: int, runs: Path | None = None, limit_
         Route("/selections", _page(web, _selections)),
         Route("/selections", _save(web), methods=["POST"]),
         Route("/runs", _page(web, _runs)),
+        Route("/run", _page(web, _run)),
+        Route("/run.html", _page(web, _run_file)),
         Route("/bokeh.js", _file(Path(bokeh.__file__).parent / "server/static/js/bokeh.min.js")),
         Route("/report.css", _file(Path(report.__file__).parent / "templates/style.css")),
         Mount("/static", StaticFiles(directory=HERE / "static")),
@@ -165,7 +201,7 @@ def _listing(web: Web, request: Request, table: str, title: str) -> Response:
     rows: list[dict[str, Any]] = []
     error: UserError | None = None
     try:
-        rows = web.child.run(web.open(), listing.rows).to_pylist()
+        rows = web.ask(web.open(), listing.rows).to_pylist()
     except UserError as failed:
         error = failed
     n_total = rows[0]["n_total"] if rows else 0
@@ -226,7 +262,7 @@ def _link(listing: Listing) -> str:
 
 
 def _units_csv(web: Web, request: Request) -> Response:
-    table = web.child.run(web.open(), read_listing(request, "units").csv)
+    table = web.ask(web.open(), read_listing(request, "units").csv)
     headers = {"Content-Disposition": 'attachment; filename="units.csv"'}
     return StreamingResponse(_csv(table), media_type="text/csv; charset=utf-8", headers=headers)
 
@@ -245,29 +281,20 @@ def _csv(table: pa.Table) -> Iterator[str]:
 
 def _session(web: Web, request: Request) -> Response:
     session = web.open().session(request.query_params.get("id", ""))
-
-    def draw() -> tuple[list[Panel], dict[str, Any]]:
-        p = session_panels(session)
-        return session_figures(p), {"p": p, "facts": session_facts(p)}
-
-    values = web.drawn(("session", session.session_id, session.attrs["content_hash"]), draw)
+    key = ("session", session.session_id, session.attrs["content_hash"])
     units = "/units?" + urlencode({"where": f"session_id = '{session.session_id}'"})
-    return web.page(request, "session.html", title=session.session_id, units=units, **values)
+    return web.figures(request, web.draw(lambda: session_page(session), key), [("Units of this session", units)])
 
 
 def _unit(web: Web, request: Request) -> Response:
     store, unit_id = web.open(), request.query_params.get("id", "")
-    found = web.child.run(store, "select session_id, unit_index from units where unit_id = ?", [unit_id]).to_pylist()
+    found = web.ask(store, "select session_id, unit_index from units where unit_id = ?", [unit_id]).to_pylist()
     if not found:
         raise UserError(f"the store has no unit {unit_id!r}", "choose one from the units page")
     session, index = store.session(found[0]["session_id"]), found[0]["unit_index"]
-
-    def draw() -> tuple[list[Panel], dict[str, Any]]:
-        p = unit_panels(session, index)
-        return unit_figures(p), {"p": p}
-
-    values = web.drawn(("unit", unit_id, session.attrs["content_hash"]), draw)
-    return web.page(request, "unit.html", title=unit_id, session_id=session.session_id, **values)
+    drawn = web.draw(lambda: unit_page(session, index, unit_id), ("unit", unit_id, session.attrs["content_hash"]))
+    whole = "/session?" + urlencode({"id": session.session_id})
+    return web.figures(request, drawn, [(f"Session {session.session_id}", whole)])
 
 
 def _selections(web: Web, request: Request) -> Response:
@@ -284,7 +311,8 @@ def _save(web: Web) -> Callable[[Request], Awaitable[Response]]:
         name, where = (form.get(field, [""])[0] for field in ("name", "where"))
 
         def save(web: Web, request: Request) -> Response:
-            web.child.save(web.open(), name, Listing("units", where).ids)
+            store, query = web.open(), Listing("units", where).ids
+            keep_selection(store, name, units_by_id(store, web.ask(store, query)["unit_id"].to_pylist(), query))
             return RedirectResponse("/selections", 303)
 
         return await run_in_threadpool(_page(web, save), request)
@@ -293,10 +321,23 @@ def _save(web: Web) -> Callable[[Request], Awaitable[Response]]:
 
 
 def _runs(web: Web, request: Request) -> Response:
+    return web.figures(request, web.draw(_known(web).overview), opens="/run?name=")
+
+
+def _run(web: Web, request: Request) -> Response:
+    name = request.query_params.get("name", "")
+    whole = "/run.html?" + urlencode({"name": name})
+    drawn = web.draw(lambda: _known(web).page(name))
+    return web.figures(request, drawn, [("All runs", "/runs"), ("This page as a file", whole)])
+
+
+def _run_file(web: Web, request: Request) -> Response:
+    page = _known(web).page(request.query_params.get("name", ""))
+    headers = {"Content-Disposition": 'attachment; filename="run.html"'}
+    return HTMLResponse(to_html(page), headers=headers)
+
+
+def _known(web: Web) -> RunPages:
     if web.runs is None:
         raise UserError("no folder of runs was given", "start 'nhdata serve' with --runs FOLDER")
-    rows = list_runs(web.runs)
-    panels = runs_figure({row.name: (row.steps, row.valid_fp_bps) for row in rows if row.steps})
-    script, places = embed(panels)
-    figures = list(zip(panels, places, strict=True))
-    return web.page(request, "runs.html", title="Training runs", runs=rows, figures=figures, script=script)
+    return web.runs

@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 
 PAGE_ROWS = 50
-MAX_CSV_ROWS = 1_000_000
 COLUMNS = {
     "sessions": (
         "session_id", "source", "subject", "lab", "date", "duration_s", "n_units", "n_spikes", "n_trials",
@@ -61,7 +60,7 @@ class Listing:
     @property
     def csv(self) -> str:
         """SELECT of all rows, with every column."""
-        return f"select * from {self.table} {self.condition} order by {self._order} limit {MAX_CSV_ROWS}"
+        return f"select * from {self.table} {self.condition} order by {self._order}"
 
     @property
     def ids(self) -> str:

@@ -153,6 +153,20 @@ class Evaluation:
             "skipped": [{"session_id": session_id, "reason": why} for session_id, why in self.skipped.items()],
         }
 
+    def pictures(self) -> dict[str, Any]:
+        """What a report draws besides the scores: calibration, and forecasts of single units."""
+        curves = {regime: found.curve_hz(self.bin_s) for regime, found in self.calibration.items()}
+        return {
+            "calibration": [
+                {"regime": regime, "predicted_hz": predicted.tolist(), "observed_hz": observed.tolist()}
+                for regime, (predicted, observed) in curves.items()
+            ],
+            "examples": [
+                {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in vars(example).items()}
+                for example in self.examples
+            ],
+        }
+
 
 def tables(value: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
     """Rows of scores to be shown together, best first, by the name of the model.

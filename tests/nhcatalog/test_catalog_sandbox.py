@@ -1,9 +1,11 @@
 """SQL of strangers in a process that can be killed: what it takes is bounded, and the next question is answered."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,66 @@ def test_it_sees_new_sessions_and_old_positions(tmp_path: Path, add: Callable[..
         assert sandbox.sql(N, at=1)["n"].to_pylist() == [2]
         with pytest.raises(UserError, match="no log position 9"):
             sandbox.sql(N, at=9)
+
+
+def test_an_answer_comes_in_parts_of_bounded_size(sandbox: Sandbox, place: Path) -> None:
+    with Sandbox(place, Limits(time_s=30.0, rows=200_000, answer_mb=4)) as roomy:
+        rows = roomy.sql("SELECT range AS k FROM range(200000)")
+        assert rows["k"].to_pylist() == list(range(200_000))
+        with pytest.raises(QueryError, match="more than 200000 rows"):
+            roomy.sql("SELECT 1 FROM range(200001)")
+        with pytest.raises(QueryError, match="MB or more"):
+            roomy.sql("SELECT range AS a, -range AS b, range * 2 AS c, 1 / range AS d FROM range(200000)")
+        assert roomy.sql(N)["n"].to_pylist() == [0]
+
+
+def test_it_outlives_the_thread_that_started_it(sandbox: Sandbox, place: Path) -> None:
+    with Sandbox(place, Limits(time_s=30.0)) as other:
+        thread = threading.Thread(target=other.sql, args=(N,))
+        thread.start()
+        thread.join()
+        first = other._child
+        assert first is not None
+        assert other.sql(N)["n"].to_pylist() == [0]
+        assert other._child is first
+
+
+def test_it_is_not_in_the_way_of_ctrl_c(sandbox: Sandbox) -> None:
+    sandbox.sql(N)
+    assert sandbox._child is not None
+    assert os.getpgid(sandbox._child.pid) != os.getpgid(0)
+
+
+ENDLESS = "SELECT count(*) FROM range(100000000) a, range(100000000) b WHERE (a.range * b.range) % 7 = 3"
+SERVER = """
+import sys
+from nhcatalog.sandbox import Limits, Sandbox
+sandbox = Sandbox(sys.argv[1], Limits(time_s=300.0))
+sandbox.sql("SELECT 1")
+print(sandbox._child.pid, flush=True)
+sandbox.sql(sys.argv[2])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_a_killed_parent_leaves_no_query_behind(place: Path) -> None:
+    command = [sys.executable, "-c", SERVER, str(place), ENDLESS]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    query = int(parent.stdout.readline())
+    time.sleep(0.5)
+    parent.kill()
+    parent.communicate()
+    for _ in range(200):  # until it is gone, or a zombie that nobody waits for
+        try:
+            gone = Path(f"/proc/{query}/stat").read_text().split()[2] == "Z"
+        except FileNotFoundError:
+            gone = True
+        if gone:
+            return
+        time.sleep(0.1)
+    os.kill(query, signal.SIGKILL)
+    pytest.fail("the query runs on")
 
 
 CONFINED = """

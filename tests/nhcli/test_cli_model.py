@@ -93,3 +93,27 @@ def test_train_prints_how_many_parameters_there_are(trained: Path, small_store: 
     n = json.loads(done.stdout)["n_parameters"]
     assert f"tiny: {n:,} parameters" in done.stderr
     assert 10_000 < n < 50_000
+
+
+def test_report_of_a_run(trained: Path, small_store: Path, nhmodel_run: Run, tmp_path: Path) -> None:
+    done = nhmodel_run("report", "--run", trained, "--out", tmp_path / "r.html", "--json")
+    assert done.exit_code == 0, done.output
+    value = json.loads(done.stdout)
+    assert (value["schema"], value["run"], value["store"]) == (1, str(trained), None)
+    assert value["bytes"] == (tmp_path / "r.html").stat().st_size < 3_000_000
+    done = nhmodel_run("report", "--run", trained, "--store", small_store, "--out", tmp_path / "scored.html")
+    assert done.stdout == f"{tmp_path / 'scored.html'}\n"
+    assert "reduced-rank ridge" in (tmp_path / "scored.html").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.html", "scored.html"]
+
+
+def test_what_cannot_be_reported_is_one_line(
+    trained: Path, small_store: Path, nhmodel_run: Run, tmp_path: Path
+) -> None:
+    for run, out in ((tmp_path, "r.html"), (trained, "no/r.html")):
+        done = nhmodel_run("report", "--run", run, "--store", small_store, "--out", tmp_path / out)
+        assert done.exit_code == 1
+        assert done.stderr.count("\n") == 1
+    done = nhmodel_run("evaluate", "--run", trained, "--store", small_store, "--html", tmp_path / "no" / "r.html")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert not list(tmp_path.iterdir())

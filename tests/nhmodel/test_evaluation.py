@@ -1,7 +1,6 @@
 """Scores of a run: the same windows and the same null for every model, none of them known before."""
 
 import json
-import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +21,6 @@ from nhmodel.evaluation.collect import session_windows
 from nhmodel.evaluation.identity import predict
 from nhmodel.evaluation.result import Evaluation
 from nhmodel.model import UnitTable
-from nhmodel.report import write_report
 from nhmodel.run import RunInfo, load
 from nhmodel.units import rows_by_id, unit_table
 from nhmodel.windows import SessionWindows
@@ -369,20 +367,3 @@ def test_baselines_of_a_reference_know_nothing_else(
     evaluate_baselines(store, config, baselines=["spy"], reference_s=REFERENCE_S)
     assert spans_s({"refit": shown.pop("refit")}) == {"refit": (0.0, REFERENCE_S)}
     assert spans_s(shown) == {"train": (0.0, 30.0), "valid": (29.5, REFERENCE_S), "scored": (REFERENCE_S + 1, 90.0)}
-
-
-def test_the_report_needs_no_network_and_names_every_model(seen: Evaluation, tmp_path: Path) -> None:
-    write_report(seen, seen.to_json("<run>"), tmp_path / "deep" / "report.html")
-    page = (tmp_path / "deep" / "report.html").read_text()
-    assert "&lt;run&gt;" in page
-    assert "<run>" not in page
-    assert not re.search(r"<(script|link)[^>]+(src|href)=", page)
-    for name in ("neurohorizon", *BASELINES, "Predicted against observed rate", "By region", "How far ahead", "VISp"):
-        assert name in page, name
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["report.html"]
-
-
-def test_baselines_alone_make_a_report(store: Path, run: Path, tmp_path: Path) -> None:
-    result = evaluate_baselines(store, RunInfo.read(run).config, baselines=["mean", "ewma"])
-    write_report(result, result.to_json(None), tmp_path / "b.html")
-    assert "ewma" in (tmp_path / "b.html").read_text()

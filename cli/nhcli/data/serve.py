@@ -38,11 +38,16 @@ def command(store: str, port: int, browser: bool, runs: Path | None, as_json: bo
 
     if runs is not None and not runs.is_dir():
         raise UserError(f"{runs} is not a folder", "name the folder that 'nhmodel train --out' writes into")
+    pages = None
+    if runs is not None:
+        from nhmodel.report.pages import RunFolder
+
+        pages = RunFolder(runs)
     with _listen(port) as listening:
         port = listening.getsockname()[1]
         token = secrets.token_urlsafe(24)
         url = f"http://{HOST}:{port}/?token={token}"
-        app = make_app(store, token, port, runs)
+        app = make_app(store, token, port, pages)
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, ws="none", timeout_graceful_shutdown=2
         )

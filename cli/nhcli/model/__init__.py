@@ -8,7 +8,7 @@ from nhcli.base import LazyGroup
 @click.group(
     cls=LazyGroup,
     package="nhcli.model",
-    names=("train", "evaluate", "baselines", "predict", "embed", "decode"),
+    names=("train", "evaluate", "baselines", "predict", "embed", "decode", "report"),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="neurohorizon")

@@ -6,8 +6,8 @@ import click
 
 from nhcli import options
 from nhcli.base import Command
-from nhcli.output import progress_bar
-from nhcli.scores import show_scores
+from nhcli.pages import check_out
+from nhcli.scores import evaluation_bar, show_scores
 
 
 @click.command("baselines", cls=Command)
@@ -39,21 +39,17 @@ def command(
     from nhmodel.config import load_config
     from nhmodel.evaluation import evaluate_baselines
 
+    if html is not None:
+        check_out(html)
     config = load_config("tiny", settings, select=select)
-    with progress_bar(progress) as bar:
-        task = bar.add_task("baselines", total=None, note="")
-
-        def on_session(session_id: str) -> None:
-            bar.update(task, advance=1, note=session_id)
-
+    with evaluation_bar(progress, "baselines") as told:
         result = evaluate_baselines(
-            store,
-            config,
-            split=split,
-            reference_s=reference_s,
-            baselines=baselines or None,
-            on_start=lambda n: bar.update(task, total=n, completed=-1),
-            on_session=on_session,
+            store, config, split=split, reference_s=reference_s, baselines=baselines or None, **told
         )
     value = result.to_json(None)
-    show_scores(result, value, html, as_json)
+    show_scores(result, value, as_json)
+    if html is not None:
+        from nhdata.report.page import to_html, write_page
+        from nhmodel.report.pages import scores_page
+
+        write_page(to_html(scores_page(value | result.pictures())), html)

@@ -8,8 +8,8 @@ import click
 
 from nhcli import options
 from nhcli.base import Command
-from nhcli.output import progress_bar
-from nhcli.scores import show_scores
+from nhcli.pages import check_out
+from nhcli.scores import evaluation_bar, show_scores
 
 
 @click.command("evaluate", cls=Command)
@@ -53,12 +53,9 @@ def command(
     from nhmodel.evaluation import evaluate
     from nhmodel.evaluation.identity import REGIMES
 
-    with progress_bar(progress) as bar:
-        task = bar.add_task("evaluate", total=None, note="")
-
-        def on_session(session_id: str) -> None:
-            bar.update(task, advance=1, note=session_id)
-
+    if html is not None:
+        check_out(html)
+    with evaluation_bar(progress) as told:
         result = evaluate(
             run,
             store,
@@ -67,12 +64,17 @@ def command(
             reference_s=reference_s,
             baselines=baselines or None,
             regimes=regimes or REGIMES,
-            on_start=lambda n: bar.update(task, total=n, completed=-1),
-            on_session=on_session,
+            **told,
         )
     value = result.to_json(run)
     if card:
         from nhmodel.card import add_scores
 
-        add_scores(Path(run), value)
-    show_scores(result, value, html, as_json)
+        add_scores(Path(run), value | result.pictures())
+    show_scores(result, value, as_json)
+    if html is not None:
+        from nhdata.report.page import to_html, write_page
+        from nhmodel.report.kept import KeptRun
+        from nhmodel.report.pages import run_page
+
+        write_page(to_html(run_page(KeptRun.read(run), value | result.pictures())), html)

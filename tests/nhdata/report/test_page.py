@@ -9,7 +9,8 @@ import pytest
 
 import nhdata
 from nhdata.report.draw_session import robust_z
-from nhdata.report.page import session_page, store_page, write_page
+from nhdata.report.page import to_html, write_page
+from nhdata.report.pages import session_page, store_page
 
 
 class Reader(HTMLParser):
@@ -41,7 +42,7 @@ class Reader(HTMLParser):
 
 @pytest.mark.parametrize("session_id", ["sim", "evil", "silent"])
 def test_a_session_page_is_one_document_without_links(report_store, session_id) -> None:
-    page = session_page(report_store, session_id)
+    page = to_html(session_page(report_store.session(session_id)))
     read = Reader(page)
     assert len(read.scripts) == 2  # Bokeh, and the figures
     assert read.links == []
@@ -50,7 +51,7 @@ def test_a_session_page_is_one_document_without_links(report_store, session_id) 
 
 
 def test_hostile_names_stay_text(report_store, evil) -> None:
-    for page in (session_page(report_store, "evil"), store_page(report_store)):
+    for page in (to_html(session_page(report_store.session("evil"))), to_html(store_page(report_store))):
         assert evil not in page
         read = Reader(page)
         assert len(read.scripts) == 2
@@ -60,13 +61,13 @@ def test_hostile_names_stay_text(report_store, evil) -> None:
 
 def test_the_script_of_a_page_is_whole(report_store) -> None:
     """What escapes hostile names leaves the figures' own JSON as it was."""
-    script = Reader(session_page(report_store, "evil")).scripts[1]
+    script = Reader(to_html(session_page(report_store.session("evil")))).scripts[1]
     (docs,) = re.findall(r"const docs_json = '(.*)';", script)
     assert "Figure" in json.dumps(json.loads(docs.replace("\\\\", "\\").replace("\\'", "'")))
 
 
 def test_a_store_without_sessions_has_a_page(report_root) -> None:
-    page = store_page(nhdata.open(report_root, at=0))
+    page = to_html(store_page(nhdata.open(report_root, at=0)))
     assert "nhdata ingest" in page
 
 

@@ -13,6 +13,9 @@ from nhdata.sources.synthetic import simulate
 from nhdata.store.commit import add_session
 from nhdata.store.encode import encode
 from nhdata.web.app import make_app
+from nhmodel.config import Config
+from nhmodel.report.pages import RunFolder
+from nhmodel.run import RunInfo
 
 TOKEN = "a-token-of-the-tests"
 PORT = 8765
@@ -43,13 +46,25 @@ def web_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One good run, one damaged."""
+    """One run that trains, by a hostile selection and a hostile folder; one damaged."""
     folder = tmp_path_factory.mktemp("runs")
-    (folder / "first").mkdir()
-    info = {"unit_ids": ["a", "b"], "content_hash": {"sim": "x"}, "query": f"select '{EVIL}'"}
-    (folder / "first" / "run.json").write_text(json.dumps(info))
-    lines = [{"step": k * 100, "minutes": k / 2, "loss": 1.0, "valid_fp_bps": 0.1 * k} for k in range(4)]
-    (folder / "first" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    info = RunInfo(
+        config=Config(),
+        query=f"select '{EVIL}'",
+        unit_ids=("a", "b"),
+        content_hash={"sim": "x"},
+        fingerprint={},
+        windows_hash={EVIL: "x"},
+        split_hash={},
+        held_out=(EVIL,),
+        position=1,
+        selection_hash="x",
+    )
+    for name in ("first", f"<b>{EVIL.replace('/', '')}"):
+        (folder / name).mkdir()
+        info.write(folder / name)
+        lines = [{"step": k * 100, "minutes": k / 2, "loss": 1.0, "valid_fp_bps": 0.1 * k} for k in range(4)]
+        (folder / name / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "damaged").mkdir()
     (folder / "damaged" / "run.json").write_text("{")
     return folder
@@ -59,7 +74,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def client(web_root: Path, runs: Path) -> Iterator[TestClient]:
     """A browser that has opened the printed address."""
     base = f"http://127.0.0.1:{PORT}"
-    with TestClient(make_app(str(web_root), TOKEN, PORT, runs, limit_s=60.0), base_url=base) as client:
+    with TestClient(make_app(str(web_root), TOKEN, PORT, RunFolder(runs), limit_s=60.0), base_url=base) as client:
         assert client.get("/", params={"token": TOKEN}).status_code == 200
         yield client
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,6 @@ from starlette.testclient import TestClient
 import nhdata
 from nhcatalog.errors import UserError
 from nhdata.web.app import make_app
-from nhdata.web.runs import list_runs
 
 
 def test_sessions(client, evil) -> None:
@@ -148,14 +148,28 @@ def test_a_selection_from_another_origin(client, web_root, headers) -> None:
     assert "forged" not in nhdata.open(web_root).catalog.selections.names()
 
 
-def test_runs(client, runs, evil) -> None:
+def test_runs(client, evil) -> None:
     page = client.get("/runs").text
-    assert evil not in page
-    assert "0.3" in page
-    (run,) = list_runs(runs)
-    assert (run.name, run.n_units, run.n_sessions, run.minutes) == ("first", 2, 1, 1.5)
-    assert run.steps == [0, 100, 200, 300]
-    assert run.best == pytest.approx(0.3)
+    assert evil.replace("/", "") not in page
+    names = [unescape(name) for name in re.findall(r'class="open" href="[^"]+">([^<]+)<', page)]
+    assert sorted(names) == sorted(["damaged", "first", f"<b>{evil.replace('/', '')}"])
+    assert "is damaged" in page or "run.json" in page
+    for name in set(names) - {"damaged"}:
+        page = client.get("/run", params={"name": name}).text
+        assert "0.3000 bits/spike" in page
+        assert evil not in page
+        assert f"<b>{evil.replace('/', '')}" not in page
+        file = client.get("/run.html", params={"name": name})
+        assert "attachment" in file.headers["content-disposition"]
+        assert not re.search(r"<(script|link)[^>]+(src|href)=", file.text)
+
+
+@pytest.mark.parametrize("name", ["damaged", "", "../runs", "first/../damaged", "/etc", "first\x00", "none"])
+def test_a_run_that_is_none(client, name) -> None:
+    for path in ("/run", "/run.html"):
+        answer = client.get(path, params={"name": name})
+        assert answer.status_code == 400
+        assert 'role="alert"' in answer.text
 
 
 def test_without_runs_there_is_no_such_page(web_root, token) -> None:

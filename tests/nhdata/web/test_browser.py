@@ -144,7 +144,7 @@ def test_hostile_names_do_nothing(page, address) -> None:
         assert page.title() != "owned"
     page.goto(address.split("?")[0] + "session?id=evil")
     assert drawn(page)
-    assert page.title() == "evil · data.zarr"
+    assert page.title() == "Session evil · data.zarr"
     assert page.problems == []
 
 

@@ -1,0 +1,311 @@
+"""Panels of an evaluation, from the object that ``nhmodel evaluate --json`` prints and its pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from bokeh.layouts import column
+from bokeh.models import ColumnDataSource, Range1d
+from bokeh.models.annotations import Slope, Span
+
+from nhdata.report.draw import ACCENT, COLORS, GREY, INK, WARM, distinct, legend_right, plain_ticks, plot, short
+from nhdata.report.parts import Panel, Table
+from nhmodel.evaluation.result import HEADLINES, MODEL, ORACLES, tables
+
+LABELS = {
+    MODEL: "NeuroHorizon",
+    "null": "null: training mean",
+    "flat": "flat (oracle)",
+    "true_rate": "true rate (oracle)",
+    "mean": "mean",
+    "trailing_mean": "trailing mean",
+    "ewma": "EWMA, shrunk",
+    "ridge_ar": "ridge autoregression",
+    "rrr": "reduced-rank ridge",
+    "glm": "Poisson GLM",
+    "glm_coupled": "Poisson GLM, coupled",
+    "psth": "PSTH",
+    "gru": "GRU",
+    "ridge": "ridge regression",
+}
+MEASURES = {
+    "unit_bps": "per unit (bits/spike)",
+    "poisson_d2": "Poisson D²",
+    "within_unit_r": "within-unit r",
+    "within_unit_r2": "within-unit R²",
+    "psth_r2": "PSTH R²",
+}
+BASELINE, ORACLE = "#8a94a0", "#c4ccd4"
+N_ROWS = 40
+"""Sessions or regions that a figure shows at most; the table beside it has as many."""
+
+Row = dict[str, Any]
+Rows = dict[str, Row]
+"""Scores by the name that `tables` gives them."""
+
+
+def label(name: str) -> str:
+    """A model as people call it: its regime stays.
+
+    Examples
+    --------
+    >>> label("rrr"), label("neurohorizon, zero-shot"), label("mine")
+    ('reduced-rank ridge', 'NeuroHorizon, zero-shot', 'mine')
+    """
+    model, comma, regime = name.partition(", ")
+    return LABELS.get(model, short(model)) + comma + regime
+
+
+def verdicts(value: Row) -> list[str]:
+    """A sentence for each way to know the units: is the model better than the best baseline?"""
+    return [_verdict(delta) for delta in value["deltas_by_regime"]]
+
+
+def _verdict(delta: Row) -> str:
+    lo, hi = delta["ci95"]
+    where = "sessions it was trained on" if delta["regime"] == "seen" else f"sessions never seen, {delta['regime']}"
+    if lo is None:
+        return f"On {where}: too few windows to compare the model with the best baseline."
+    verdict = "above" if lo > 0 else "below" if hi < 0 else "not distinguishable from"
+    ceiling = delta.get("fraction_of_ceiling")
+    share = "" if ceiling is None else f" It reaches {ceiling:.0%} of what the true rate scores."
+    gained, interval = _signed(delta["fp_bps"]), f"[{_signed(lo)}, {_signed(hi)}]"
+    return (
+        f"On {where}, the model is {verdict} the best baseline, {label(delta['baseline'])}: {gained} bits per spike, "
+        f"95\N{NO-BREAK SPACE}% interval {interval}.{share}"
+    )
+
+
+def score_panels(value: Row) -> list[Panel]:
+    """All panels of an evaluation.
+
+    Parameters
+    ----------
+    value : dict
+        ``Evaluation.to_json(run) | Evaluation.pictures()``.
+    """
+    panels = []
+    for title, rows in tables(value).items():
+        best = next((name for name, row in rows.items() if row["model"] not in (MODEL, *ORACLES)), None)
+        regime = _headline(rows)
+        panels += [_scores(title, rows, value), _curves(title, rows, value, best)]
+        panels += _parts(f"By region, {title}", "region", value["regions"], regime, best)
+        panels += _parts(f"By session, {title}", "session_id", value["sessions"], regime, best)
+    panels += _calibration(value)
+    panels += _traces(value)
+    if value["skipped"]:
+        skipped = [(row["session_id"], row["reason"]) for row in value["skipped"]]
+        panels.append(Panel("Not scored", table=Table(("session", "why"), skipped, "ll")))
+    return panels
+
+
+def _headline(rows: Rows) -> str:
+    """The regime whose parts are shown: the first that the headline would take."""
+    regimes: list[str] = [row["regime"] for row in rows.values()]
+    return min(regimes, key=HEADLINES.index)
+
+
+def _color(model: str) -> str:
+    return ACCENT if model == MODEL else ORACLE if model in ORACLES else BASELINE
+
+
+def _scores(title: str, rows: Rows, value: Row) -> Panel:
+    """A point and an interval for each model, best on top, and all measures below."""
+    shown = {name: row for name, row in rows.items() if row["fp_bps"] is not None}
+    names = distinct([label(name) for name in shown])
+    fp_bps = [row["fp_bps"] for row in shown.values()]
+    lo = [row["fp_bps"] if row["fp_bps_ci95"][0] is None else row["fp_bps_ci95"][0] for row in shown.values()]
+    hi = [row["fp_bps"] if row["fp_bps_ci95"][1] is None else row["fp_bps_ci95"][1] for row in shown.values()]
+    source = ColumnDataSource(
+        {
+            "label": names,
+            "model": [row["model"] for row in shown.values()],
+            "fp_bps": fp_bps,
+            "lo": lo,
+            "hi": hi,
+            "text": [_digits(score) for score in fp_bps],
+            "color": [_color(row["model"]) for row in shown.values()],
+        }
+    )
+    least, most = min([0.0, *lo]), max([0.0, *hi])
+    margin = 0.04 * (most - least) or 0.1
+    made = plot(
+        height=76 + 26 * len(shown),
+        y_range=names[::-1],
+        x_range=(least - margin, most + 3 * margin),
+        x_axis_label="fp-bps (bits/spike gained over the null)",
+        tooltips=[("model", "@label (@model)"), ("fp-bps", "@fp_bps{0.0000}"), ("95 %", "@lo{0.000} … @hi{0.000}")],
+        tools="save",
+    )
+    made.add_layout(Span(location=0, dimension="height", line_color=GREY, line_dash="dashed"))
+    made.segment(x0="lo", x1="hi", y0="label", y1="label", source=source, color="color", line_width=3)
+    made.scatter("fp_bps", "label", source=source, color="color", size=10)
+    made.text(
+        "hi", "label", "text", source=source, x_offset=8, text_baseline="middle", text_font_size="11px", text_color=INK
+    )
+    made.ygrid.grid_line_color = None
+    measures = {key: head for key, head in MEASURES.items() if any(row[key] is not None for row in rows.values())}
+    body = [
+        (label(name), _digits(row["fp_bps"]), _interval(row), *(_digits(row[key]) for key in measures))
+        for name, row in rows.items()
+    ]
+    marked = frozenset(k for k, row in enumerate(rows.values()) if row["model"] == MODEL)
+    head = ("", "fp-bps (bits/spike)", "95 % interval", *measures.values())
+    caption = (
+        f"{value['n_windows']:,} windows of split '{value['split']}', the same for every model. fp-bps: bits per spike "
+        "gained over the null, each unit's mean rate in its training split or reference; lines are 95 % bootstrap "
+        "intervals over blocks of time and sessions. Oracles know the scored windows: flat is the best forecast that "
+        "never changes, the true rate is that of a simulation."
+    )
+    return Panel(f"Scores, {title}", caption, made, Table(head, body, "l" + "r" * (len(head) - 1), marked))
+
+
+def _curves(title: str, rows: Rows, value: Row, best: str | None) -> Panel:
+    """Scores bin by bin: the model and the best baseline stand out."""
+    ahead = value.get("task") != "co-smoothing"
+    made = plot(
+        height=360,
+        x_axis_label="time ahead (s)" if ahead else "time in the window (s)",
+        y_axis_label="bits/spike in the bin",
+    )
+    made.add_layout(Span(location=0, dimension="width", line_color=GREY, line_dash="dashed"))
+    shown = [name for name, row in rows.items() if row["model"] not in (*ORACLES, "mean")]
+    mine = [name for name in shown if rows[name]["model"] == MODEL]
+    colors = dict(zip(mine, (ACCENT, "#4f8fc4", "#7a68a6", "#3fa0a8"), strict=False)) | {best: WARM}
+    quiet = iter([color for color in COLORS if color not in colors.values()] * 2)
+    for name in [*(n for n in shown if n not in colors), *(n for n in shown if n in colors)]:
+        curve = [math.nan if v is None else v for v in rows[name]["bin_fp_bps"]]
+        time_s = [(k + 0.5) * value["bin_s"] for k in range(len(curve))]
+        color, width = (colors[name], 3.0) if name in colors else (next(quiet), 1.2)
+        made.line(time_s, curve, color=color, line_width=width, legend_label=label(name))
+    made.legend.items = sorted(made.legend.items, key=lambda item: shown_at(item, [label(name) for name in shown]))
+    made.legend.click_policy = "hide"
+    legend_right(made)
+    made.x_range.start = 0
+    which = "How far ahead" if ahead else "Through the window"
+    thick = "Thick: the model" + (f" and the best baseline, {label(best)}" if best else "") + "."
+    bin_ms = value["bin_s"] * 1000
+    caption = f"Bits per spike gained over the null in each bin of {bin_ms:g} ms. {thick} A click on a name hides it."
+    return Panel(f"{which}, {title}", caption, made)
+
+
+def shown_at(item: Any, order: list[str]) -> int:
+    """Where a legend's item comes in an order of labels."""
+    return order.index(item.label.value)
+
+
+def _parts(title: str, key: str, found: list[Row], regime: str, best: str | None) -> list[Panel]:
+    """Scores of each region or session: the model beside the best baseline, and all models in a table."""
+    found = [row for row in found if row["regime"] == regime]
+    if not found:
+        return []
+    found = sorted(found, key=lambda row: row[key] if key == "session_id" else -row["n_spikes"])[:N_ROWS]
+    names = distinct([short(str(row[key])) for row in found])
+    has_model = any(MODEL in row["fp_bps"] for row in found)
+    made = plot(
+        height=84 + 22 * len(found),
+        y_range=names[::-1],
+        x_axis_label="fp-bps (bits/spike gained over the null)",
+        tools="save",
+    )
+    made.add_layout(Span(location=0, dimension="height", line_color=GREY, line_dash="dashed"))
+    pairs = [(model, color) for model, color in ((best, WARM), (MODEL if has_model else None, ACCENT)) if model]
+    for model, color in pairs:
+        scores = [_float(row["fp_bps"].get(model)) for row in found]
+        made.scatter(scores, names, color=color, size=9, legend_label=label(model))
+    if len(pairs) == 2:
+        ends = [[_float(row["fp_bps"].get(model)) for row in found] for model, _ in pairs]
+        joined = made.segment(x0=ends[0], x1=ends[1], y0=names, y1=names, color=ORACLE, line_width=2)
+        joined.level = "underlay"
+    if pairs:
+        legend_right(made)
+    models = [model for model in found[0]["fp_bps"] if model not in ORACLES and model != "mean"]
+    models.sort(key=lambda model: (model != MODEL, model != best))
+    counts = ["n_units", "n_spikes"] if key == "region" else ["n_units"]
+    head = [key.removesuffix("_id"), *(name.removeprefix("n_") for name in counts), *(label(model) for model in models)]
+    body = [
+        (str(row[key]), *(row[name] for name in counts), *(_digits(row["fp_bps"].get(model)) for model in models))
+        for row in found
+    ]
+    known = "" if regime == "seen" or not has_model else f" Units known by: {regime}."
+    caption = f"fp-bps (bits/spike), sums over the windows of each.{known}"
+    return [Panel(title, caption, made, Table(head, body, "l" + "r" * (len(head) - 1)))]
+
+
+def _calibration(value: Row) -> list[Panel]:
+    """Of all bins that were forecast to hold so much: how much did they hold?"""
+    found = [one for one in value.get("calibration", []) if len(one["predicted_hz"])]
+    if not found:
+        return []
+    made = plot(
+        height=380,
+        x_axis_label="predicted rate (Hz)",
+        y_axis_label="observed rate (Hz)",
+        x_axis_type="log",
+        y_axis_type="log",
+    )
+    made.add_layout(Slope(gradient=1, y_intercept=0, line_color=GREY, line_dash="dashed"))
+    for one, color in zip(found, COLORS, strict=False):
+        points = np.array([one["predicted_hz"], one["observed_hz"]], float)
+        predicted, observed = points[:, (points > 0).all(axis=0)]
+        made.line(predicted, observed, color=color, line_width=2, legend_label=one["regime"])
+        made.scatter(predicted, observed, color=color, size=6, legend_label=one["regime"])
+    plain_ticks(made.xaxis)
+    plain_ticks(made.yaxis)
+    legend_right(made)
+    caption = (
+        "A point holds all bins of one unit in one window whose forecast was alike, 200 or more. On the dashed line "
+        "the model means what it says; below it, it promises too much."
+    )
+    return [Panel("Predicted against observed rate", caption, made)]
+
+
+def _traces(value: Row) -> list[Panel]:
+    """What single units did, and what was forecast of them."""
+    figures = list(_trace_figures(value))
+    if not figures:
+        return []
+    caption = (
+        f"Spikes in each horizon of {value['horizon_s']:g} s, as forecast at its start and as they came; the two "
+        "units of a session with the most spikes."
+    )
+    return [Panel("Forecasts of single units", caption, column(*figures, sizing_mode="stretch_width"))]
+
+
+def _trace_figures(value: Row) -> Iterator[Any]:
+    for one in value.get("examples", []):
+        t_s = np.asarray(one["t_s"], float)
+        made = plot(
+            height=190,
+            title=short(one["unit_id"], 80),
+            x_axis_label="start of the horizon (s)",
+            y_axis_label="spikes",
+            x_range=Range1d(start=float(t_s.min()), end=float(t_s.max() + value["horizon_s"]), bounds="auto"),
+        )
+        made.step(t_s, one["counts"], color=GREY, mode="after", legend_label="observed")
+        made.step(t_s, one["expected"], color=ACCENT, line_width=2, mode="after", legend_label="forecast")
+        made.min_border_left = 64
+        made.y_range.start = 0
+        plain_ticks(made.xaxis)
+        legend_right(made, width=96)
+        yield made
+
+
+def _float(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _digits(value: float | None) -> str:
+    return "–" if value is None else f"{value:z.3f}".replace("-", "−")
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def _interval(row: Row) -> str:
+    lo, hi = row["fp_bps_ci95"]
+    return "–" if lo is None else f"{_digits(lo)} … {_digits(hi)}"
