@@ -51,7 +51,7 @@ def environment(*packages: str) -> Environment:
     """Jinja with escaping always on, over the templates of some packages, the first one's first."""
     loader = ChoiceLoader([PackageLoader(package) for package in packages])
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    made.filters["number"] = number
+    made.filters |= {"number": number, "shown": shown}
     return made
 
 
@@ -68,6 +68,20 @@ def number(value: Any, digits: int = 3) -> str:
     if isinstance(value, int | np.integer):
         return f"{value:,}"
     return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
+
+
+def shown(value: Any) -> str:
+    """A value as people read it: a number as `number` has it, a dash for none, anything else as it is.
+
+    Examples
+    --------
+    >>> import datetime
+    >>> shown(0.123456), shown(None), shown(datetime.date(2024, 5, 1)), shown(True)
+    ('0.123', '–', '2024-05-01', 'yes')
+    """
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    return number(value) if value is None or isinstance(value, int | float | np.number) else str(value)
 
 
 def embed(panels: Sequence[Panel]) -> tuple[str, list[tuple[Panel, str]]]:

@@ -9,7 +9,7 @@ import numpy as np
 from nhdata.report.draw_session import session_figures
 from nhdata.report.draw_store import store_figures
 from nhdata.report.draw_unit import unit_figures
-from nhdata.report.page import number
+from nhdata.report.page import number, shown
 from nhdata.report.parts import Page, Panel, Table
 from nhdata.report.session_panels import SessionPanels, session_panels
 from nhdata.report.store_panels import StorePanels, store_panels
@@ -70,7 +70,7 @@ def _left_out(p: StorePanels) -> Panel:
 def _all_sessions(p: StorePanels) -> Panel:
     rows = [
         (
-            *(row[key] if row[key] is not None else "" for key in ("session_id", "source", "subject", "date")),
+            *(row[key] or "" for key in ("session_id", "source", "subject", "date")),
             row["duration_s"] / 60,
             *(row[key] for key in ("n_units", "n_spikes", "n_trials", "rate_hz")),
         )
@@ -124,14 +124,10 @@ def unit_page(session: Session, index: int, unit_id: str) -> Page:
         If the session is damaged.
     """
     p = unit_panels(session, index)
-    facts = [("row", str(p.index)), *((name, _text(value)) for name, value in p.columns.items())]
+    facts = [("row", str(p.index)), *((name, shown(value)) for name, value in p.columns.items())]
     return Page(unit_id, facts, [], [*unit_figures(p), _features(p)])
 
 
 def _features(p: UnitPanels) -> Panel:
     facts = [(name, number(value)) for name, value in p.features.items()]
     return Panel("Reference features", "Stored at ingest, over the first minute; a dash where undefined.", facts=facts)
-
-
-def _text(value: object) -> str:
-    return number(value) if isinstance(value, int | float | np.number) and not isinstance(value, bool) else str(value)

@@ -35,6 +35,7 @@ def hostile_recording() -> Recording:
         series={"wheel": Series(np.arange(0, 20, 0.01), np.sin(np.arange(2000.0)), EVIL)},
         subject=EVIL,
         lab=EVIL,
+        date="2024-05-01",
     )
 
 

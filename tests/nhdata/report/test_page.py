@@ -59,6 +59,10 @@ def test_hostile_names_stay_text(report_store, evil) -> None:
         assert "$$x" not in read.scripts[1]  # Bokeh would typeset it
 
 
+def test_a_store_page_tells_dates(report_store) -> None:
+    assert "<td>2024-05-01</td>" in to_html(store_page(report_store))
+
+
 def test_the_script_of_a_page_is_whole(report_store) -> None:
     """What escapes hostile names leaves the figures' own JSON as it was."""
     script = Reader(to_html(session_page(report_store.session("evil")))).scripts[1]
