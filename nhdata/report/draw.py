@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from bokeh.models import BasicTickFormatter, FixedTicker
+from bokeh.models import BasicTickFormatter, ColumnDataSource, FixedTicker
 from bokeh.palettes import Blues256, interp_palette
 from bokeh.plotting import figure
 
@@ -29,6 +30,7 @@ def plot(height: int = 260, width: int = WIDTH, **options: Any) -> Any:
     made: Any = figure(width=width, height=height, **options)
     made.toolbar.logo = None
     made.toolbar.autohide = True
+    made.toolbar_inner = True
     made.outline_line_color = None
     made.min_border_right = 16
     for axis in made.axis:
@@ -75,6 +77,37 @@ def short(name: str, length: int = 28) -> str:
     """A name that fits beside an axis; math delimiters are taken apart, for Bokeh would typeset them."""
     name = name.replace("$$", "$ $").replace("\\", "/")
     return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Where a logarithmic axis from `low` to `high` has numbers: every decade, or 1, 2 and 5 of each over few.
+
+    Examples
+    --------
+    >>> log_ticks(0.05, 300.0)
+    [0.1, 1.0, 10.0, 100.0]
+    >>> log_ticks(0.4, 6.0)
+    [0.5, 1.0, 2.0, 5.0]
+    """
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1,) if high / low > 50 else (1, 2, 5)
+    ticks = [round(step * 10.0**decade, 12) for decade in decades for step in steps]
+    return [tick for tick in ticks if low <= tick <= high]
+
+
+def bars(labels: Sequence[str], n: Sequence[int], axis: str, **columns: Any) -> Any:
+    """Horizontal bars with their numbers, the first on top; `columns` go to the source: ``color``, for tooltips."""
+    values: dict[str, Any] = {"label": list(labels), "n": list(n), "text": [f"{one:,}" for one in n]}
+    source = ColumnDataSource({**values, "color": [ACCENT] * len(n), **columns})
+    made = plot(height=64 + 24 * len(n), y_range=list(labels)[::-1], x_axis_label=axis, tools="save")
+    made.hbar(y="label", right="n", height=0.7, color="color", source=source)
+    made.text(
+        "n", "label", "text", source=source, x_offset=6, text_baseline="middle", text_font_size="11px", text_color=INK
+    )
+    made.x_range.start, made.x_range.end = 0, 1.08 * max(n, default=1)
+    made.ygrid.grid_line_color = None
+    plain_ticks(made.xaxis)
+    return made
 
 
 def distinct(labels: Sequence[str]) -> list[str]:

@@ -21,11 +21,14 @@ from nhdata.report.draw import (
     PALE_TO_DARK,
     WARM,
     WIDTH,
+    bars,
     legend_right,
+    log_ticks,
     plain_ticks,
     plot,
     short,
 )
+from nhdata.report.draw_position import position_panel
 from nhdata.report.parts import Panel
 from nhdata.report.session_panels import (
     ISI_EDGES_S,
@@ -33,7 +36,6 @@ from nhdata.report.session_panels import (
     MAX_PAIRS,
     MAX_ROWS,
     N_LAGS,
-    Raster,
     SessionPanels,
     UnitGrid,
 )
@@ -45,7 +47,10 @@ BORDER_LEFT = 64
 
 def session_figures(p: SessionPanels) -> list[Panel]:
     """All figures of a session, from the whole to single units."""
-    panels = [_overview(p), _raster(p), _places(p)]
+    panels = [_overview(p), _raster(p)]
+    if p.position is not None:
+        panels.append(position_panel(p.position, float(p.rates.edges_s[0]), float(p.rates.edges_s[-1])))
+    panels += _places(p)
     if p.grid.unit.size:
         panels += [_isi_grid(p), _lag_grid(p)]
     return [*panels, _drift(p), _features(p)]
@@ -60,7 +65,9 @@ def _overview(p: SessionPanels) -> Panel:
     # a byte a pixel: 256 steps of colour are all that is seen, and all that is sent
     level = np.where(np.isnan(r.relative), 0, np.clip(r.relative / 3 * 255, 0, 255)).astype(np.uint8)
     bytes_mapper = LinearColorMapper(palette=PALE_TO_DARK, low=0, high=255)
-    top = plot(height=360, x_range=x, y_range=(0, p.order.size), y_axis_label="unit, by probe and depth")
+    top = plot(
+        height=380, x_range=x, y_range=(0, p.order.size), y_axis_label=order_label(p), title="rate over the unit's mean"
+    )
     top.image(
         image=[level],
         x=r.edges_s[0],
@@ -95,11 +102,11 @@ def _overview(p: SessionPanels) -> Panel:
         f"{r.edges_s.size - 1} equal parts of {r.edges_s[1] - r.edges_s[0]:.3g} s{rows}. Colour: rate in the part over "
         f"the unit's own mean, cut at 3{moved}."
     )
-    return Panel("Rates over the whole session", caption, column(*parts, spacing=2))
+    return Panel("Rates over the whole session", caption, column(*parts, spacing=2, sizing_mode="stretch_width"))
 
 
 def _raster(p: SessionPanels) -> Panel:
-    made = raster_figure(p.raster, p.trials, p.order.size)
+    made = _raster_figure(p)
     r = p.raster
     spans = ", trials shaded" if p.trials is not None else ""
     return Panel(
@@ -110,14 +117,15 @@ def _raster(p: SessionPanels) -> Panel:
     )
 
 
-def raster_figure(r: Raster, trials: dict[str, NDArray[Any]] | None, n_units: int, height: int = 400) -> Any:
+def _raster_figure(p: SessionPanels) -> Any:
     """Spikes as short lines, trials as bands."""
+    r, trials, n_units, height = p.raster, p.trials, p.order.size, 400
     made = plot(
         height=height,
         x_range=Range1d(start=r.start_s, end=r.stop_s, bounds="auto"),
         y_range=(0, n_units),
         x_axis_label="time (s)",
-        y_axis_label="unit, by probe and depth",
+        y_axis_label=order_label(p),
     )
     made.min_border_left, made.min_border_right = BORDER_LEFT, 92
     if trials is not None:
@@ -130,22 +138,21 @@ def raster_figure(r: Raster, trials: dict[str, NDArray[Any]] | None, n_units: in
     return made
 
 
-def _places(p: SessionPanels) -> Panel:
-    """Depth against rate, coloured by region; without depths, units by region."""
-    region = np.array([str(v) or "unknown" for v in p.units.get("region", np.full(p.rate_hz.size, ""))], dtype=object)
-    names, n = np.unique(region.astype(str), return_counts=True)
-    largest = [str(name) for name in names[np.argsort(-n, kind="stable")]]
+def _places(p: SessionPanels) -> list[Panel]:
+    """Depth against rate, coloured by region; without depths, units by region or by probe, if there are several."""
+    region = names_of(p, "region", "unknown")
     depth = np.asarray(p.units.get("depth_um", np.full(p.rate_hz.size, np.nan)), float)
     known = np.isfinite(depth) & (p.rate_hz > 0)
-    groups = [(name, region == name) for name in largest[:N_NAMED_REGIONS]]
-    if others := largest[N_NAMED_REGIONS:]:
-        groups.append((f"{len(others)} more", np.isin(region.astype(str), others)))
     if not known.any():
+        probe = names_of(p, "probe", "unnamed")
+        by, title = (region, "region") if np.unique(region).size > 1 else (probe, "probe")
+        groups = _groups(by)
+        if len(groups) < 2:
+            return []
         labels = [f"{k + 1}. {short(name)}" for k, (name, _) in enumerate(groups)]
-        made = plot(height=60 + 26 * len(groups), y_range=labels[::-1], x_axis_label="units")
-        made.hbar(y=labels, right=[int(inside.sum()) for _, inside in groups], height=0.7, color=ACCENT)
-        made.x_range.start = 0
-        return Panel("Regions", "The source gives no depths.", made)
+        n = [int(inside.sum()) for _, inside in groups]
+        return [Panel(f"Units by {title}", "The source gives no depths.", bars(labels, n, "units"))]
+    groups = _groups(region)
     made = plot(height=360, x_axis_type="log", x_axis_label="mean rate (Hz)", y_axis_label="depth (µm)")
     made.min_border_left = BORDER_LEFT
     plain_ticks(made.xaxis)
@@ -158,7 +165,30 @@ def _places(p: SessionPanels) -> Panel:
     legend_right(made)
     left_out = int(np.sum(~known))
     note = f" {left_out} units without a depth or a spike are not shown." if left_out else ""
-    return Panel("Depth by region", f"A point is a unit; the legend counts units.{note}", made)
+    return [Panel("Depth by region", f"A point is a unit; the legend counts units.{note}", made)]
+
+
+def order_label(p: SessionPanels) -> str:
+    """What the rows of units are sorted by, as far as the source tells it."""
+    if np.isfinite(np.asarray(p.units.get("depth_um", np.nan), float)).any():
+        return "unit, by probe and depth"
+    known = [name for name in ("probe", "region") if np.unique(names_of(p, name, "")).size > 1]
+    return f"unit, by {' and '.join(known)}" if known else "unit"
+
+
+def names_of(p: SessionPanels, column: str, missing: str) -> NDArray[np.str_]:
+    """A column of names of the units, (n_units,)."""
+    return np.array([str(v) or missing for v in p.units.get(column, np.full(p.rate_hz.size, ""))], np.str_)
+
+
+def _groups(names: NDArray[np.str_]) -> list[tuple[str, NDArray[np.bool_]]]:
+    """The largest groups of units by name, and the others as one."""
+    found, n = np.unique(names, return_counts=True)
+    largest = [str(name) for name in found[np.argsort(-n, kind="stable")]]
+    groups = [(name, names == name) for name in largest[:N_NAMED_REGIONS]]
+    if others := largest[N_NAMED_REGIONS:]:
+        groups.append((f"{len(others)} more", np.isin(names, others)))
+    return groups
 
 
 def _small(title: str, x_range: Any, **options: Any) -> Any:
@@ -175,14 +205,15 @@ def _small(title: str, x_range: Any, **options: Any) -> Any:
 def unit_label(p: SessionPanels, u: int) -> str:
     """A unit's number, region and rate, short enough for a small figure."""
     region = str(p.units["region"][u]) if "region" in p.units else ""
-    return " · ".join(part for part in (f"#{u}", short(region, 12), f"{p.rate_hz[u]:.3g} Hz") if part)
+    known = "" if region == "unknown" else short(region, 8)
+    return " · ".join(part for part in (f"#{u}", known, f"{p.rate_hz[u]:.3g} Hz") if part)
 
 
 def _isi_grid(p: SessionPanels) -> Panel:
     x = Range1d(start=float(ISI_EDGES_S[0]), end=float(ISI_EDGES_S[-1]))
     figures = [isi_figure(p.grid, k, _small(unit_label(p, int(u)), x, x_axis_type="log")) for k, u in _cells(p)]
     return Panel(
-        "Inter-spike intervals",
+        "Inter-spike intervals (s)",
         f"Time to the unit's next spike (s, logarithmic), as a fraction of all its intervals; {len(figures)} units, "
         "evenly spaced from the rarest to the most frequent of 100 spikes or more. Each has a scale of its own.",
         gridplot(figures, ncols=GRID_COLUMNS, toolbar_location=None),
@@ -201,7 +232,7 @@ def _lag_grid(p: SessionPanels) -> Panel:
     x = Range1d(start=-N_LAGS * LAG_BIN_S * 1000, end=N_LAGS * LAG_BIN_S * 1000)
     figures = [lag_figure(p.grid, k, _small(unit_label(p, int(u)), x)) for k, u in _cells(p)]
     return Panel(
-        "Autocorrelograms",
+        "Autocorrelograms (lag, ms)",
         f"Rate at a time from each of the unit's own spikes (ms, bins of 1 ms), of the same {len(figures)} units. "
         f"Units of more than {MAX_PAIRS:,} pairs of spikes are counted from their first ones. Each has its own scale.",
         gridplot(figures, ncols=GRID_COLUMNS, toolbar_location=None),
@@ -229,6 +260,7 @@ def _drift(p: SessionPanels) -> Panel:
     over_time.varea(x=middle_s, y1=d.quantile[0], y2=d.quantile[2], color=FAINT)
     over_time.line(middle_s, d.quantile[1], color=ACCENT, line_width=2)
     over_time.line([d.edges_s[0], d.edges_s[-1]], [0, 0], color=GREY, line_dash="dashed")
+    over_time.x_range.range_padding = 0
     plain_ticks(over_time.xaxis)
     both = (d.first_hz > 0) & (d.last_hz > 0)
     moved = both & (np.abs(np.log2(np.where(both, d.last_hz, 1) / np.where(both, d.first_hz, 1))) > 1)
@@ -245,8 +277,9 @@ def _drift(p: SessionPanels) -> Panel:
         pair.line(ends, ends, color=GREY, line_dash="dashed")
         pair.scatter(d.first_hz[both & ~moved], d.last_hz[both & ~moved], color=ACCENT, size=5, alpha=0.7)
         pair.scatter(d.first_hz[moved], d.last_hz[moved], color=WARM, size=5, alpha=0.8)
-    plain_ticks(pair.xaxis)
-    plain_ticks(pair.yaxis)
+    if both.any():
+        for axis in (pair.xaxis, pair.yaxis):
+            plain_ticks(axis, log_ticks(*ends))
     gone = int(np.sum((d.first_hz > 0) != (d.last_hz > 0)))
     return Panel(
         "Drift of rates",
@@ -269,7 +302,7 @@ def _features(p: SessionPanels) -> Panel:
         height=420,
         x_range=(0, len(FEATURE_NAMES)),
         y_range=(0, p.order.size),
-        y_axis_label="unit, by probe and depth",
+        y_axis_label=order_label(p),
         tools="save",
     )
     made.min_border_left = BORDER_LEFT

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
-from bokeh.models import ColumnDataSource
+from typing import Any
 
-from nhdata.report.draw import ACCENT, COLORS, GREY, distinct, legend_right, plain_ticks, plot, short
+import numpy as np
+from bokeh.models import ColumnDataSource, HoverTool
+
+from nhdata.report.draw import ACCENT, COLORS, GREY, bars, distinct, legend_right, plain_ticks, plot, short
 from nhdata.report.parts import Panel
 from nhdata.report.store_panels import N_REGIONS, StorePanels
+
+MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "plus", "x")
 
 
 def store_figures(p: StorePanels) -> list[Panel]:
@@ -19,20 +23,10 @@ def store_figures(p: StorePanels) -> list[Panel]:
 
 def _regions(p: StorePanels) -> Panel:
     labels = distinct([short(row["region"]) for row in p.regions])
-    source = ColumnDataSource(
-        {
-            "region": labels,
-            "n_units": [row["n_units"] for row in p.regions],
-            "n_sessions": [row["n_sessions"] for row in p.regions],
-            "rate_hz": [row["rate_hz"] for row in p.regions],
-        }
-    )
-    made = plot(height=70 + 20 * len(labels), y_range=labels[::-1], x_axis_label="units", tools="save,hover")
-    made.hover.tooltips = [("units", "@n_units"), ("sessions", "@n_sessions"), ("median rate (Hz)", "@rate_hz{0.00}")]
-    made.hbar(y="region", right="n_units", height=0.7, color=ACCENT, source=source)
-    made.x_range.start = 0
-    made.ygrid.grid_line_color = None
-    plain_ticks(made.xaxis)
+    n_sessions, rate_hz = ([row[key] for row in p.regions] for key in ("n_sessions", "rate_hz"))
+    made = bars(labels, [row["n_units"] for row in p.regions], "units", n_sessions=n_sessions, rate_hz=rate_hz)
+    tips = [("units", "@n"), ("sessions", "@n_sessions"), ("median rate (Hz)", "@rate_hz{0.00}")]
+    made.add_tools(HoverTool(tooltips=tips))
     which = f"The {N_REGIONS} largest of {p.n_regions}" if p.n_regions > N_REGIONS else f"All {p.n_regions}"
     return Panel("Units by region", f"{which} regions, by the names that the sources give them.", made)
 
@@ -42,16 +36,8 @@ def _quality(p: StorePanels) -> Panel:
     labels = distinct(
         [f"{short(r['source'], 16)}: {short(r['quality'], 16)}{'' if r['good'] else ', not good'}" for r in rows]
     )
-    made = plot(height=70 + 24 * len(labels), y_range=labels[::-1], x_axis_label="units", tools="save")
-    made.hbar(
-        y=labels,
-        right=[row["n_units"] for row in rows],
-        height=0.7,
-        color=[ACCENT if row["good"] else GREY for row in rows],
-    )
-    made.x_range.start = 0
-    made.ygrid.grid_line_color = None
-    plain_ticks(made.xaxis)
+    colors = [ACCENT if row["good"] else GREY for row in rows]
+    made = bars(labels, [row["n_units"] for row in rows], "units", color=colors)
     caption = "Ratings as each source gives them; grey: kept, but not good by the source's own rule."
     return Panel("Quality", caption, made)
 
@@ -81,15 +67,20 @@ def _rates(p: StorePanels) -> Panel:
 
 
 def _sessions(p: StorePanels) -> Panel:
-    made = plot(height=300, x_axis_label="length (min)", y_axis_label="units", tools="save")
+    tips = [("session", "@session_id"), ("units", "@n_units"), ("minutes", "@minutes{0.0}")]
+    made = plot(height=300, x_axis_label="length (min)", y_axis_label="units", tools="save", tooltips=tips)
     for k, source in enumerate(dict.fromkeys(row["source"] for row in p.sessions)):
         rows = [row for row in p.sessions if row["source"] == source]
+        points: dict[str, Any] = {key: [row[key] for row in rows] for key in ("session_id", "n_units")}
+        points["minutes"] = [row["duration_s"] / 60 for row in rows]
         made.scatter(
-            [row["duration_s"] / 60 for row in rows],
-            [row["n_units"] for row in rows],
+            "minutes",
+            "n_units",
+            source=ColumnDataSource(points),
             color=COLORS[k % len(COLORS)],
-            size=8,
-            alpha=0.75,
+            marker=MARKERS[k % len(MARKERS)],
+            fill_alpha=0.4,
+            size=10,
             legend_label=short(source, 20),
         )
     made.y_range.start = made.x_range.start = 0

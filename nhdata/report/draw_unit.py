@@ -45,7 +45,7 @@ def _sweeps(p: UnitPanels) -> Panel:
             made.vspan(x=0, line_color=GREY)
     shown = f"{n_rows} of {s.n_moments} sweeps, evenly spaced" if n_rows < s.n_moments else f"All {n_rows} sweeps"
     caption = f"{shown}; every spike is drawn. Below: mean over all {s.n_moments} in bins of 50 ms."
-    return Panel(f"Spikes from {s.around}", caption, column(raster, mean, spacing=2))
+    return Panel(f"Spikes from {s.around}", caption, column(raster, mean, spacing=2, sizing_mode="stretch_width"))
 
 
 def _shape(p: UnitPanels) -> Panel:

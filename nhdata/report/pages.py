@@ -54,7 +54,7 @@ def _sources(p: StorePanels) -> Panel:
         for row in p.sources
     ]
     head = ("source", "sessions", "subjects", "units", "spikes", "hours", "good unit")
-    return Panel("Sources", table=Table(head, rows, "lrrrrrl"))
+    return Panel("Sources", table=Table(head, rows, "lrrrrrw"))
 
 
 def _left_out(p: StorePanels) -> Panel:
@@ -63,7 +63,7 @@ def _left_out(p: StorePanels) -> Panel:
     return Panel(
         "Left out at ingest",
         " ".join([*([] if p.dropped else ["No unit was left out."]), *([] if p.n_told == n_sessions else [some])]),
-        table=Table(("source", "reason", "units"), p.dropped, "llr") if p.dropped else None,
+        table=Table(("source", "reason", "units"), p.dropped, "lwr") if p.dropped else None,
     )
 
 
@@ -79,7 +79,7 @@ def _all_sessions(p: StorePanels) -> Panel:
     n_sessions = p.totals["n_sessions"]
     some = f"The first {len(rows):,} of {n_sessions:,}; 'nhdata ls' lists all."
     head = ("session", "source", "subject", "date", "length (min)", "units", "spikes", "trials", "mean rate (Hz)")
-    return Panel("All sessions", "" if len(rows) == n_sessions else some, table=Table(head, rows, "llllrrrrr"))
+    return Panel("All sessions", "" if len(rows) == n_sessions else some, table=Table(head, rows, "llwlrrrrr"))
 
 
 def session_page(session: Session) -> Page:
@@ -91,7 +91,12 @@ def session_page(session: Session) -> Page:
         If the session is damaged.
     """
     p = session_panels(session)
-    return Page(f"Session {session.session_id}", _session_facts(p), [_left_out_of(p)], session_figures(p))
+    return Page(
+        f"Session {session.session_id}",
+        _session_facts(p),
+        [_left_out_of(p)],
+        [*session_figures(p), *_besides_spikes(p)],
+    )
 
 
 def _session_facts(p: SessionPanels) -> list[tuple[str, str]]:
@@ -102,9 +107,26 @@ def _session_facts(p: SessionPanels) -> list[tuple[str, str]]:
         ("units", f"{a['n_units']:,}"),
         ("spikes", f"{a['n_spikes']:,}"),
         ("mean rate", f"{np.mean(p.rate_hz) if p.rate_hz.size else 0:.2f} Hz"),
-        ("clock", f"{a['tick_hz']:g} ticks/s from {a['t_start_s']:g} s"),
+        ("clock", f"{number(a['tick_hz'])} ticks/s from {number(a['t_start_s'])} s"),
     ]
-    return facts + [(name, f"{n:,} spans") for name, n in p.intervals.items()]
+    return facts
+
+
+def _besides_spikes(p: SessionPanels) -> list[Panel]:
+    """Tables of what else the session holds."""
+    panels = []
+    if p.intervals:
+        spans = [(one.name, one.n, one.start_s, one.stop_s, one.length_s) for one in p.intervals]
+        head = ("name", "spans", "first starts (s)", "last stops (s)", "median length (s)")
+        panels.append(Panel("Intervals", table=Table(head, spans, "lrrrr")))
+    if p.signals:
+        signals = [
+            (one.name, one.unit, " × ".join(f"{n:,}" for n in one.shape), one.start_s, one.stop_s, one.rate_hz)
+            for one in p.signals
+        ]
+        columns = ("name", "unit", "samples", "first (s)", "last (s)", "median rate (Hz)")
+        panels.append(Panel("Signals", table=Table(columns, signals, "llrrrr")))
+    return panels
 
 
 def _left_out_of(p: SessionPanels) -> str:

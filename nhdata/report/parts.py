@@ -16,7 +16,7 @@ class Table:
     head : sequence of str
     rows : sequence of sequences
     align : str
-        One letter a column, ``l`` or ``r``.
+        One letter a column: ``l`` or ``r``, on one line; ``w``, long text on several.
     marked : set of int
         Rows that stand out.
     """

@@ -16,6 +16,7 @@ from nhdata.features.bins import count_spikes
 from nhdata.features.correlogram import autocorrelogram, pairs_between
 from nhdata.features.isi import histogram_of, isi_sums
 from nhdata.features.trains import Trains, spike_trains, whole_ticks
+from nhdata.report.position import Position, position
 from nhdata.store.rows import unit_names
 from nhdata.store.session import Session
 
@@ -119,6 +120,29 @@ class Envelope:
 
 
 @dataclass(frozen=True, slots=True)
+class Spans:
+    """A table of intervals: how many, from where to where, and their median length."""
+
+    name: str
+    n: int
+    start_s: float
+    stop_s: float
+    length_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A series: its shape, from where to where, and its median rate."""
+
+    name: str
+    unit: str
+    shape: tuple[int, ...]
+    start_s: float
+    stop_s: float
+    rate_hz: float
+
+
+@dataclass(frozen=True, slots=True)
 class SessionPanels:
     """All that a session's report shows; `order` (n_units,) sorts units by probe and depth."""
 
@@ -130,8 +154,10 @@ class SessionPanels:
     rates: RateMap
     raster: Raster
     trials: dict[str, NDArray[Any]] | None
-    intervals: dict[str, int]
+    intervals: list[Spans]
+    signals: list[Signal]
     series: list[Envelope]
+    position: Position | None
     grid: UnitGrid
     drift: Drift
     features: NDArray[np.float64]
@@ -166,7 +192,7 @@ def _session_panels(session: Session) -> SessionPanels:
     order = by_place(units, session.n_units)
     n_ticks = max(1, math.ceil(round(session.duration_s * session.tick_hz, 3)))
     trains = spike_trains(tick, unit, n_units=session.n_units, tick_hz=session.tick_hz, pieces=[(0, n_ticks)])
-    intervals = session.intervals()
+    intervals, series = session.intervals(), session.series()
     trials = intervals.get("trials")
     fine = grid_counts(tick, unit, session.n_units, n_ticks, N_COLUMNS)
     coarse = fine.reshape(session.n_units, N_DRIFT, -1).sum(axis=2)
@@ -179,8 +205,10 @@ def _session_panels(session: Session) -> SessionPanels:
         rates=rate_map(fine[order], session.t_start_s, session.duration_s),
         raster=raster(session, trials, order),
         trials=trials,
-        intervals={name: len(table["start_s"]) for name, table in intervals.items()},
-        series=_series(session),
+        intervals=[_spans(name, table["start_s"], table["stop_s"]) for name, table in intervals.items()],
+        signals=[_signal(name, *one) for name, one in series.items()],
+        series=_series(session, series),
+        position=_position(series),
         grid=unit_grid(trains, frequent(trains)),
         drift=drift(coarse, session.t_start_s, session.duration_s),
         features=session.features().values[order],
@@ -323,10 +351,14 @@ def envelope(
     return low, high
 
 
-def _series(session: Session) -> list[Envelope]:
-    """Envelopes of up to `N_SERIES` signals of one value a sample, movement first."""
+Series = dict[str, tuple[NDArray[np.float64], NDArray[Any], str]]
+"""Time (n,), values (n, …) and unit of signals by name."""
+
+
+def _series(session: Session, series: Series) -> list[Envelope]:
+    """Envelopes of up to `N_SERIES` signals of one value a sample, movement first; clocks are none."""
     edges_s = np.linspace(session.t_start_s, session.t_stop_s, N_COLUMNS + 1)
-    signals = {name: s for name, s in session.series().items() if s[1].ndim == 1 and s[1].size}
+    signals = {name: s for name, s in series.items() if s[1].ndim == 1 and s[1].size and s[2] not in ("s", "seconds")}
 
     def place(name: str) -> tuple[int, str]:
         return next((k for k, word in enumerate(SERIES_FIRST) if word in name), len(SERIES_FIRST)), name
@@ -336,3 +368,32 @@ def _series(session: Session) -> list[Envelope]:
         for name in sorted(signals, key=place)[:N_SERIES]
         for time_s, value, unit in [signals[name]]
     ]
+
+
+def _position(series: Series) -> Position | None:
+    """Of the signals of two or three values a sample, the one whose name says that it is a position, else the first."""
+    found = [name for name, (_, value, _) in series.items() if value.ndim == 2 and value.shape[1] in (2, 3)]
+    for name in sorted(found, key=lambda name: ("position" not in name, name)):
+        time_s, value, unit = series[name]
+        made = position(name, unit, time_s, value)
+        if made is not None:
+            return made
+    return None
+
+
+def _spans(name: str, start_s: NDArray[Any], stop_s: NDArray[Any]) -> Spans:
+    known = np.isfinite(start_s) & np.isfinite(stop_s)
+    if not known.any():
+        return Spans(name, start_s.size, math.nan, math.nan, math.nan)
+    start_s, stop_s = start_s[known], stop_s[known]
+    length_s = float(np.median(stop_s - start_s))
+    return Spans(name, known.size, float(start_s.min()), float(stop_s.max()), length_s)
+
+
+def _signal(name: str, time_s: NDArray[np.float64], value: NDArray[Any], unit: str) -> Signal:
+    known = time_s[np.isfinite(time_s)]
+    if known.size < 2:
+        return Signal(name, unit, value.shape, math.nan, math.nan, math.nan)
+    step_s = float(np.median(np.diff(known)))
+    rate_hz = 1 / step_s if step_s > 0 else math.nan
+    return Signal(name, unit, value.shape, float(known[0]), float(known[-1]), rate_hz)

@@ -145,7 +145,7 @@ class RunFolder:
         if not rows:
             return Page("Training runs", [], ["No run here yet: 'nhmodel train --out' makes one."], [])
         head = ("run", "test fp-bps", "best validation fp-bps", "steps", "minutes", "units", "sessions", "selection")
-        table = Panel("Runs", "fp-bps in bits per spike; newest first.", table=Table(head, rows, "lrrrrrrl"))
+        table = Panel("Runs", "fp-bps in bits per spike; newest first.", table=Table(head, rows, "lrrrrrrw"))
         panel = runs_panel(curves)
         return Page("Training runs", [], [], [table, *([panel] if panel else [])])
 

@@ -52,11 +52,11 @@ def test_a_run_that_was_scored(run: Path, value: dict) -> None:
     ):
         assert f"<h2>{heading}" in page, heading
     for name in BASELINES:
-        assert f"<td>{LABELS[name]}</td>" in page or name == "psth", name
+        assert f'<td class="l">{LABELS[name]}</td>' in page or name == "psth", name
     info = RunInfo.read(run)
     assert all(digest[:16] in page for digest in (*info.content_hash.values(), *info.windows_hash.values()))
     (mine,) = (row for row in value["scores"] if row["model"] == "neurohorizon")
-    assert f'<td class="n">{mine["fp_bps"]:.3f}'.replace("-", "−") in page
+    assert f'<td class="r">{mine["fp_bps"]:.3f}'.replace("-", "−") in page
 
 
 def test_a_run_that_was_not(run: Path) -> None:
@@ -77,7 +77,7 @@ def test_scores_are_kept_with_a_run_and_told_when_stale(copied: Path, value: dic
 def test_baselines_alone_make_a_page(store: Path, run: Path) -> None:
     result = evaluate_baselines(store, RunInfo.read(run).config, baselines=["mean", "ewma"])
     page = to_html(scores_page(result.to_json(None) | result.pictures()))
-    assert f"<td>{LABELS['ewma']}</td>" in page
+    assert f'<td class="l">{LABELS["ewma"]}</td>' in page
     assert "NeuroHorizon" not in re.sub(r"<script>.*?</script>", "", page, flags=re.S)
 
 

@@ -32,7 +32,11 @@ def hostile_recording() -> Recording:
         stop_s=20.0,
         provenance=Provenance((), {"x": EVIL}, EVIL, {EVIL: 2}, notes=(EVIL,)),
         intervals={"trials": {"start_s": np.array([3.0, 12.0, np.nan]), "stop_s": np.array([5.0, 14.0, np.nan])}},
-        series={"wheel": Series(np.arange(0, 20, 0.01), np.sin(np.arange(2000.0)), EVIL)},
+        series={
+            "wheel": Series(np.arange(0, 20, 0.01), np.sin(np.arange(2000.0)), EVIL),
+            "pose": Series(np.arange(0, 20, 2.0), np.zeros((10, 2)), EVIL),
+            "position": Series(np.arange(0, 20, 0.04), np.cumsum(rng.normal(size=(500, 2)), axis=0), EVIL),
+        },
         subject=EVIL,
         lab=EVIL,
         date="2024-05-01",

@@ -60,7 +60,7 @@ def test_hostile_names_stay_text(report_store, evil) -> None:
 
 
 def test_a_store_page_tells_dates(report_store) -> None:
-    assert "<td>2024-05-01</td>" in to_html(store_page(report_store))
+    assert '<td class="l">2024-05-01</td>' in to_html(store_page(report_store))
 
 
 def test_the_script_of_a_page_is_whole(report_store) -> None:

@@ -36,7 +36,7 @@ def test_units_by_pages(client) -> None:
 def test_filter_and_sort(client) -> None:
     page = client.get("/units", params={"where": "source = 'synthetic' -- mine", "sort": "rate_hz", "desc": "1"}).text
     assert "1–20 of 20" in page
-    rate_hz = [float(v) for v in re.findall(r'<td class="n">([\d.]+)</td>\s*</tr>', page)]
+    rate_hz = [float(v) for v in re.findall(r'<td class="r">([\d.]+)</td>\s*</tr>', page)]
     assert rate_hz == sorted(rate_hz, reverse=True)
     assert len(rate_hz) == 20
     whole = client.get("/units", params={"where": "select unit_id from unit_features where fano_20ms > 0"}).text
