@@ -63,8 +63,8 @@ def position(name: str, unit: str, time_s: NDArray[np.float64], place: NDArray[n
     n, _, _ = np.histogram2d(y[known], x[known], bins=(y_edges, x_edges))
     t, x, y = time_s[known], x[known], y[known]
     step = max(1, -(-t.size // N_PATH))
-    broken = np.add.reduceat(np.diff(t, prepend=t[0]) > GAP_SAMPLES * sample_s, np.arange(0, t.size, step)) > 0
-    before = np.flatnonzero(broken)
+    jumps = np.flatnonzero(np.diff(t) > GAP_SAMPLES * sample_s)
+    before = np.unique(jumps // step) + 1  # the first point that is kept after each of them
     return Position(
         name=name,
         unit=unit,

@@ -47,7 +47,7 @@ def test_a_session_page_is_one_document_without_links(report_store, session_id) 
     assert len(read.scripts) == 2  # Bokeh, and the figures
     assert read.links == []
     assert len(page) < 3_000_000
-    assert page.count("<section>") >= 5
+    assert page.count("<section>") >= 4
 
 
 def test_hostile_names_stay_text(report_store, evil) -> None:
