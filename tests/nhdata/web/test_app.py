@@ -79,7 +79,7 @@ def test_csv_has_every_row_and_column(client, evil) -> None:
 
 def test_session_and_unit_pages(client, evil) -> None:
     page = client.get("/session", params={"id": "sim"}).text
-    assert page.count("<section>") == 7
+    assert page.count("<section>") == 9
     assert "bokeh.js" in page
     unit_id = f"evil/{evil}/7"
     for path, params in (("/session", {"id": "evil"}), ("/unit", {"id": unit_id}), ("/unit", {"id": "sim/probe00/3"})):
