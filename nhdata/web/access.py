@@ -8,7 +8,7 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
 from starlette.datastructures import MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY = 64 * 1024
@@ -20,6 +20,13 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+
+REFUSED = (
+    '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    '<title>nhdata</title><body style="margin:10vh auto;max-width:60ch;padding:0 24px;color:#1f2933;font:16px/1.5 '
+    'system-ui,sans-serif"><p>{}.</p></body></html>\n'
+)
+"""A page of one sentence, for who may not have any other."""
 
 
 class Access:
@@ -69,7 +76,7 @@ class Access:
             await self.app(scope, receive, send_more)
         else:
             code, text = refused
-            await PlainTextResponse(text + "\n", code)(scope, receive, send_more if code != 400 else send)
+            await HTMLResponse(REFUSED.format(text), code)(scope, receive, send_more if code != 400 else send)
 
     def refusal(self, method: str, headers: dict[str, str], from_address: str) -> tuple[int, str] | None:
         """Status and reason why a request is not answered; None if it is."""
@@ -77,7 +84,7 @@ class Access:
         if host not in self.hosts:
             return 400, "this server answers to 127.0.0.1 and localhost only"
         if not (self.right(from_address) or self.right(self.cookie_of(headers))):
-            return 403, "the token is missing or wrong: open the address that 'nhdata serve' printed"
+            return 403, "the token is missing or of another server: open the address that 'nhdata serve' printed last"
         if method not in ("GET", "HEAD", "POST"):
             return 405, "only GET and POST"
         if method == "POST":

@@ -167,7 +167,12 @@ def make_app(store: str, token: str, port: int, runs: RunPages | None = None, li
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]
     hosts = frozenset({f"127.0.0.1:{port}", f"localhost:{port}"})
-    return Starlette(routes=routes, middleware=[Middleware(Access, hosts=hosts, token=token)], lifespan=lifespan)
+    return Starlette(
+        routes=routes,
+        exception_handlers={404: _nothing(web)},
+        middleware=[Middleware(Access, hosts=hosts, token=token)],
+        lifespan=lifespan,
+    )
 
 
 def _page(web: Web, show: Callable[[Web, Request], Response]) -> Callable[[Request], Response]:
@@ -178,6 +183,16 @@ def _page(web: Web, show: Callable[[Web, Request], Response]) -> Callable[[Reque
             return show(web, request)
         except UserError as error:
             return web.page(request, "error.html", 400, title="Not possible", error=error)
+
+    return handler
+
+
+def _nothing(web: Web) -> Callable[[Request, Exception], Response]:
+    """What is said of an address that leads nowhere."""
+    error = UserError("there is no such page", "the pages are named at the top")
+
+    def handler(request: Request, _: Exception) -> Response:
+        return web.page(request, "error.html", 404, title="Not found", error=error)
 
     return handler
 

@@ -89,7 +89,7 @@ def _card(run: KeptRun) -> list[Panel]:
         (split, info.windows_hash[split][:16], info.split_hash.get(split, "")[:16]) for split in info.windows_hash
     ]
     settings = [
-        (f"{section}.{name}", ", ".join(map(str, value)) if isinstance(value, tuple) else str(value))
+        (f"{section}.{name}", _setting(value))
         for section, values in info.config
         for name, value in values
         if name != "select"
@@ -107,6 +107,12 @@ def _card(run: KeptRun) -> list[Panel]:
         Panel("Windows", table=Table(("split", "hash of the windows", "hash of units and times"), splits, "lll")),
         Panel("Settings", f"Written by {info.software}, torch {info.torch}.", facts=settings),
     ]
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        value = ", ".join(map(str, value))
+    return "none" if value in ("", None, {}) else str(value)
 
 
 @dataclass(frozen=True)
@@ -144,8 +150,12 @@ class RunFolder:
                 curves[name] = run.curves
         if not rows:
             return Page("Training runs", [], ["No run here yet: 'nhmodel train --out' makes one."], [])
-        head = ("run", "test fp-bps", "best validation fp-bps", "steps", "minutes", "units", "sessions", "selection")
-        table = Panel("Runs", "fp-bps in bits per spike; newest first.", table=Table(head, rows, "lrrrrrrw"))
+        head = ("run", "test score", "best validation", "steps", "minutes", "units", "sessions", "selection")
+        table = Panel(
+            "",
+            "Scores are fp-bps, in bits per spike gained over the null; the newest run first.",
+            table=Table(head, rows, "lrrrrrrw"),
+        )
         panel = runs_panel(curves)
         return Page("Training runs", [], [], [table, *([panel] if panel else [])])
 
@@ -171,7 +181,7 @@ def _row(name: str, run: KeptRun) -> tuple[Any, ...]:
         mine[0] if mine else None,
         None if curves.best is None else curves.deciding[curves.best],
         curves.step[-1] if curves.step else None,
-        curves.minutes[-1] if curves.step else None,
+        f"{curves.minutes[-1]:.1f}" if curves.step else None,
         len(run.info.unit_ids),
         len(run.info.content_hash),
         run.info.query,

@@ -3,14 +3,19 @@
 import csv
 import io
 import re
+import shutil
 from html import unescape
 from pathlib import Path
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
 import nhdata
 from nhcatalog.errors import UserError
+from nhdata.sources.synthetic import simulate
+from nhdata.store.commit import add_session
+from nhdata.store.encode import encode
 from nhdata.web.app import make_app
 
 
@@ -182,6 +187,29 @@ def test_without_runs_there_is_no_such_page(web_root, token) -> None:
 def test_no_store_is_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no store"):
         make_app(str(tmp_path / "none"), "t", 1)
+
+
+def test_a_store_that_changes_is_shown_as_it_is(web_root: Path, token, tmp_path: Path) -> None:
+    root = tmp_path / "data.zarr"
+    shutil.copytree(web_root, root)
+    with TestClient(make_app(str(root), token, 1, limit_s=60.0), base_url="http://127.0.0.1:1") as client:
+        assert "1–2 of 2" in client.get("/", params={"token": token}).text
+        add_session(root, encode(simulate(np.random.default_rng(5), "late", 0, 12, 20.0)))
+        assert "1–3 of 3" in client.get("/").text
+        assert client.get("/unit", params={"id": "late/probe00/3"}).status_code == 200
+        nhdata.open(root).catalog.remove("late")
+        assert "1–2 of 2" in client.get("/").text
+        assert client.get("/unit", params={"id": "late/probe00/3"}).status_code == 400
+        shutil.rmtree(root)
+        answer = client.get("/")
+        assert answer.status_code == 400
+        assert "no store" in answer.text
+
+
+def test_what_leads_nowhere_is_a_page_of_the_app(client) -> None:
+    answer = client.get("/nothing")
+    assert answer.status_code == 404
+    assert 'role="alert"' in answer.text
 
 
 def test_browsing_writes_nothing(client, web_root) -> None:

@@ -45,7 +45,7 @@ def page(address):
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGS)
-        page = browser.new_page(viewport={"width": 1200, "height": 900})
+        page = browser.new_context(viewport={"width": 1200, "height": 900}).new_page()
         page.problems = []
         page.on("pageerror", lambda error: page.problems.append(str(error)))
         page.on("console", lambda said: page.problems.append(said.text) if said.type == "error" else None)
@@ -86,7 +86,7 @@ def test_from_sessions_to_a_unit_by_clicks(page, address) -> None:
     home(page, address)
     page.click("text=sim >> nth=0")
     assert drawn(page)
-    assert page.locator("section").count() == 7
+    assert page.locator("section").count() == 9
     page.click("text=Units of this session")
     shows(page, "#span:has-text('1–20 of 20')")
     page.click("text=rate_hz")
@@ -163,3 +163,50 @@ def test_runs(page, address) -> None:
     assert drawn(page)
     assert "first" in page.inner_text("tbody")
     assert page.problems == []
+
+
+def test_a_run_by_clicks_and_as_a_file(page, address) -> None:
+    page.goto(address.split("?")[0] + "runs")
+    page.click("a.open:text-is('first')")
+    assert drawn(page)
+    assert page.inner_text("h1") == "first"
+    with page.expect_download() as download:
+        page.click("text=This page as a file")
+    text = download.value.path().read_text()
+    assert text.startswith("<!doctype html>")
+    assert "http-equiv" not in text
+    page.click("text=All runs")
+    shows(page, "h1:text-is('Training runs')")
+    assert page.problems == []
+
+
+def test_two_tabs_ask_for_different_units(page, address) -> None:
+    other = page.context.new_page()
+    for tab, region in ((page, "CA1"), (other, "DG")):
+        tab.goto(address.split("?")[0] + f"units?where=region%20%3D%20%27{region}%27")
+    for tab, region in ((page, "CA1"), (other, "DG")):
+        tab.click("th:has-text('rate_hz') a")
+        shows(tab, "#span:has-text('of 4')")
+        assert set(tab.locator("tbody td:nth-child(5)").all_inner_texts()) == {region}
+    other.close()
+
+
+def test_narrow_screens_scroll_tables_not_pages(page, address) -> None:
+    page.set_viewport_size({"width": 400, "height": 800})
+    for path in ("", "units", "selections", "runs", "run?name=first", "session?id=sim", "unit?id=sim/probe00/3"):
+        page.goto(address.split("?")[0] + path)
+        page.wait_for_load_state()
+        assert page.evaluate("document.documentElement.scrollWidth") == 400, path
+    page.set_viewport_size({"width": 1200, "height": 900})
+    assert page.problems == []
+
+
+def test_a_token_of_an_earlier_server_says_what_to_do(page, address) -> None:
+    kept = page.context.cookies()
+    page.context.add_cookies([cookie | {"value": "stale"} for cookie in kept])
+    page.goto(address.split("?")[0] + "units")
+    assert "the address that 'nhdata serve' printed last" in page.inner_text("body")
+    page.problems.clear()  # the browser reports the status 403
+    page.context.add_cookies(kept)
+    page.reload()
+    shows(page, "#span")
