@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from nhcatalog.checkpoint import Checkpoint, TableFiles, file_name, n_to_fold
 from nhcatalog.files import Files
-from nhcatalog.fragment import Fragment, copy_fragment, sorting_connection, write_fragment
+from nhcatalog.fragment import Fragment, copy_fragment, read_rows, sorting_connection, write_fragment
 from nhcatalog.log import CatalogError
 from nhcatalog.schema import TABLES, arrow_schema, conform
 from nhcatalog.state import HISTORY_SCHEMA, State, read_history
@@ -160,7 +159,7 @@ class _Folding:
         for at, commit in enumerate(self._state.tail, start=self._state.checkpoint.position + 1):
             fragment = commit.fragments.get(self._table)
             if fragment is not None:
-                found = pq.read_table(pa.BufferReader(self._files.read(fragment.path)))
+                found = read_rows(self._files.read(fragment.path))
                 known = [name for name in found.column_names if name in schema.names]
                 rows = conform(self._table, found.select(known))
                 parts.append(rows.append_column(schema.field("_commit"), pa.array([at] * len(rows), pa.int64())))

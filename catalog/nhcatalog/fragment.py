@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +81,20 @@ def copy_fragment(connection: duckdb.DuckDBPyConnection, files: Files, table: st
     fragment = Fragment(new_name("tables", table), len(content), int(n_rows))
     files.write(fragment.path, content)
     return fragment
+
+
+def parquet_file(content: bytes) -> pq.ParquetFile:
+    """A Parquet file in memory, to be read with ``use_threads=False``.
+
+    No thread of Arrow's may take part: the last one to hold `content` frees it, for which it must wait for Python, and
+    a process that ends meanwhile aborts. (`pyarrow.parquet.read_table` always uses threads.)
+    """
+    return pq.ParquetFile(pa.BufferReader(content), pre_buffer=False)
+
+
+def read_rows(content: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a Parquet file in memory. Raises pyarrow.ArrowInvalid if it is damaged or lacks a column."""
+    return parquet_file(content).read(columns, use_threads=False)
 
 
 def write_fragment(files: Files, folder: str, table: str, rows: pa.Table) -> Fragment:

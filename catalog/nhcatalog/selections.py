@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from nhcatalog.errors import UserError
 from nhcatalog.files import Files
+from nhcatalog.fragment import read_rows
 from nhcatalog.log import FORMAT, CatalogError, NewerCatalog, check_version
 from nhcatalog.schema import SCHEMA_VERSION
 
@@ -143,7 +144,7 @@ class Selections:
             known = f"there are {', '.join(near)}" if near else "make one with 'nhdata select --name NAME \"select …\"'"
             raise UserError(f"no selection named {name!r}", known)
         try:
-            rows = pq.read_table(pa.BufferReader(content))
+            rows = read_rows(content)
             record = json.loads(rows.schema.metadata[_KEY])
             check_version(record)
             fields = {field: record[field] for field in NamedSelection.__dataclass_fields__}

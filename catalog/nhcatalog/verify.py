@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from nhcatalog.files import Files
-from nhcatalog.fragment import Fragment
+from nhcatalog.fragment import Fragment, parquet_file, read_rows
 from nhcatalog.log import CatalogError, Commit, Log
 from nhcatalog.schema import TABLES
 from nhcatalog.state import Reader, State, read_history
@@ -62,7 +61,7 @@ def _checkpoint(state: State) -> Iterator[str]:
             yield from problems
             if problems:
                 continue
-            rows = pq.read_table(pa.BufferReader(files.read(file.path)), columns=["_commit", "session_id"])
+            rows = read_rows(files.read(file.path), ["_commit", "session_id"])
             pairs = rows.group_by(["_commit", "session_id"]).aggregate([]).to_pylist()
             for commit, session_id in ((pair["_commit"], pair["session_id"]) for pair in pairs):
                 if owner.get(commit) != session_id:
@@ -84,7 +83,7 @@ def _tail(state: State) -> Iterator[str]:
 
 def _others(files: Files, commit: Commit, file: Fragment) -> set[str]:
     try:
-        rows = pq.read_table(pa.BufferReader(files.read(file.path)), columns=["session_id"])
+        rows = read_rows(files.read(file.path), ["session_id"])
     except (FileNotFoundError, pa.ArrowInvalid):
         return set()
     return set(pc.unique(rows["session_id"]).to_pylist()) - {commit.session_id}
@@ -102,7 +101,7 @@ def _file(files: Files, file: Fragment) -> Iterator[str]:
         yield f"{where}: {len(content)} bytes, not {file.n_bytes}"
         return
     try:
-        n_rows = sum(batch.num_rows for batch in pq.ParquetFile(pa.BufferReader(content)).iter_batches())
+        n_rows = sum(batch.num_rows for batch in parquet_file(content).iter_batches(use_threads=False))
     except (pa.ArrowInvalid, OSError) as error:
         yield f"{where}: does not decode ({str(error).splitlines()[0]})"
         return

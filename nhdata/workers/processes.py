@@ -12,8 +12,10 @@ from typing import Any
 
 from nhdata.workers.where import WorkerDied
 
-STOP_S = 1.0
-"""How long a process that is told to stop may tidy up before it is killed."""
+STOP_S = 3.0
+"""How long a process that is stopped at its work may tidy up before it is killed."""
+LEAVE_S = 30.0
+"""How long one that has no more work may take to leave, which on a busy machine is not at once."""
 
 
 class _Lane:
@@ -26,9 +28,10 @@ class _Lane:
         self.process.start()
         theirs.close()  # so that the end of the process ends the pipe
         self.item: Any = None
+        self.busy = False
 
     def begin(self, item: Any) -> None:
-        self.item = item
+        self.item, self.busy = item, True
         try:
             self.pipe.send(item)
         except BrokenPipeError:  # it died between two tasks: `result` will say so
@@ -40,16 +43,18 @@ class _Lane:
             done, value = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             return WorkerDied(_cause(self.process))
+        self.busy = False
         if done:
             return value
         raise value
 
     def stop(self) -> None:
-        self.pipe.close()
-        self.process.terminate()
+        self.pipe.close()  # without work, that is the word to leave; a signal would cut that short
+        if self.busy:
+            self.process.terminate()
 
     def join(self) -> None:
-        self.process.join(STOP_S)
+        self.process.join(STOP_S if self.busy else LEAVE_S)
         if self.process.is_alive():
             self.process.kill()
             self.process.join()

@@ -2,12 +2,17 @@
 
 import errno
 import os
+import weakref
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from nhcatalog.errors import UserError
 from nhcatalog.files import LocalFiles
+from nhcatalog.fragment import parquet_file, read_rows
 
 
 def test_create_leaves_the_first(tmp_path: Path) -> None:
@@ -47,3 +52,17 @@ def test_no_hard_links_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(UserError, match="no hard links"):
         LocalFiles(tmp_path).create("log/1", b"")
     assert LocalFiles(tmp_path).names("log") == []
+
+
+def test_what_is_read_from_memory_is_let_go_before_reading_returns() -> None:
+    """A thread that let go of it later, while the process ends, would abort the process."""
+    rows = pa.table({"unit_id": [f"s/{i}" for i in range(2000)], "n": range(2000)})
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink, compression="zstd")
+    for _ in range(50):
+        content = np.frombuffer(sink.getvalue(), np.uint8).copy()
+        held = weakref.ref(content)
+        assert read_rows(content, ["unit_id"]).num_rows == 2000
+        assert sum(batch.num_rows for batch in parquet_file(content).iter_batches(use_threads=False)) == 2000
+        del content
+        assert held() is None

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from worker_tasks import crash_at_two, refuse, unpicklable, where
+from worker_tasks import crash_at_two, refuse, tidy_up_late, unpicklable, where
 
 from nhcatalog.errors import UserError
 from nhdata.workers import WorkerDied, Workers, run_tasks
@@ -48,6 +48,11 @@ def test_a_result_that_cannot_travel_is_an_error():
 def test_an_error_for_the_user_keeps_its_words():
     with pytest.raises(UserError, match=r"^a\.nwb: no \d: try again$"):
         list(run_tasks(refuse, [1, 2], Workers(jobs=2)))
+
+
+def test_a_process_without_more_work_leaves_in_its_own_time(tmp_path):
+    list(run_tasks(tidy_up_late, [tmp_path / "a", tmp_path / "b"], Workers(jobs=2)))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
 
 
 def eventually(found):
