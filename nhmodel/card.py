@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import torch
@@ -35,9 +37,9 @@ def write_card(folder: Path, n_parameters: int, validation: Mapping[str, float |
     """
     info = RunInfo.read(folder)
     data, model = info.config.data, info.config.model
-    sessions = "\n".join(f"| {name} | `{value[:16]}` |" for name, value in sorted(info.content_hash.items()))
+    sessions = "\n".join(f"| {_plain(name)} | `{value[:16]}` |" for name, value in sorted(info.content_hash.items()))
     windows = "\n".join(f"| {split} | `{value[:16]}` |" for split, value in info.windows_hash.items())
-    held_out = f"\nHeld out, to choose the weights: {', '.join(info.held_out)}.\n" if info.held_out else ""
+    held_out = f"\nHeld out, to choose the weights: {', '.join(map(_plain, info.held_out))}.\n" if info.held_out else ""
     versions = ", ".join([*(f"{name} {version(name)}" for name in PACKAGES), f"torch {torch.__version__}"])
     text = f"""# NeuroHorizon, {n_parameters:,} parameters
 
@@ -51,7 +53,7 @@ It chose the weights, so it is no test.
 {_test_scores(folder)}
 ## Data
 
-    {info.query}
+{indent(info.query, "    ")}
 
 At position {info.position} of the catalog; hash of the units `{info.selection_hash[:16]}`. Of every session the
 first 70 % were trained on, the next 10 % validated, the last 20 % are for tests, with a window's length between them.
@@ -107,3 +109,8 @@ def _test_scores(folder: Path) -> str:
             out.append(f"| {name} | {' | '.join(cells)} |")
         out.append("")
     return "\n".join(out)
+
+
+def _plain(name: str) -> str:
+    """A name from a recording, so that Markdown shows it as it is."""
+    return re.sub(r"([\\`*\[\]<>|#])", r"\\\1", " ".join(name.split()))

@@ -27,7 +27,7 @@ from nhmodel.evaluation.collect import onsets
 from nhmodel.evaluation.plan import plan_sessions
 from nhmodel.model import NeuroHorizon, UnitTable
 from nhmodel.run import RunInfo, load
-from nhmodel.training.schedule import free_threads
+from nhmodel.threads import free_threads
 from nhmodel.units import rows_by_id, unit_table
 
 SPLITS = ("train", "valid", "test")

@@ -23,7 +23,7 @@ from nhmodel.evaluation.identity import REGIMES, predict, unseen_forecasts
 from nhmodel.evaluation.plan import plan_sessions
 from nhmodel.evaluation.session import ScoredSession, baseline_forecasts
 from nhmodel.run import RunInfo, load
-from nhmodel.training.schedule import free_threads
+from nhmodel.threads import free_threads
 from nhmodel.units import rows_by_id, unit_table
 
 

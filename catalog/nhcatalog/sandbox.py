@@ -122,7 +122,10 @@ class Sandbox:
         return pa.ipc.open_stream(content).read_all()
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, and the query that it may be at: whoever asked it is told that there is no answer."""
+        child = self._child
+        if child is not None:
+            child.kill()
         with self._lock:
             self._kill()
 

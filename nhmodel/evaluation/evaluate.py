@@ -29,7 +29,7 @@ from nhmodel.evaluation.session import BaselineForecast, ScoredSession, baseline
 from nhmodel.metrics import ScoreSums
 from nhmodel.model import NeuroHorizon
 from nhmodel.run import RunInfo, load
-from nhmodel.training.schedule import free_threads
+from nhmodel.threads import free_threads
 from nhmodel.units import rows_by_id, unit_table
 from nhmodel.windows import SessionWindows
 

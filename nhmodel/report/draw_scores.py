@@ -98,7 +98,7 @@ def score_panels(value: Row) -> list[Panel]:
     panels += _traces(value)
     if value["skipped"]:
         skipped = [(row["session_id"], row["reason"]) for row in value["skipped"]]
-        panels.append(Panel("Not scored", table=Table(("session", "why"), skipped, "ll")))
+        panels.append(Panel("Not scored", table=Table(("session", "why"), skipped, "lw")))
     return panels
 
 
@@ -154,8 +154,11 @@ def _scores(title: str, rows: Rows, value: Row) -> Panel:
     ]
     marked = frozenset(k for k, row in enumerate(rows.values()) if row["model"] == MODEL)
     head = ("", "fp-bps (bits/spike)", "95 % interval", *measures.values())
+    seen = title.startswith("seen")
+    n_windows = max(row["n_windows"] for row in rows.values())
+    which = f"of split '{value['split']}'" if seen else "after the reference"
     caption = (
-        f"{value['n_windows']:,} windows of split '{value['split']}', the same for every model. fp-bps: bits per spike "
+        f"{n_windows:,} windows {which}, the same for every model. fp-bps: bits per spike "
         "gained over the null, each unit's mean rate in its training split or reference; lines are 95 % bootstrap "
         "intervals over blocks of time and sessions. Oracles know the scored windows: flat is the best forecast that "
         "never changes, the true rate is that of a simulation."

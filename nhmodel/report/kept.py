@@ -47,9 +47,14 @@ class Curves:
         Raises
         ------
         UserError
-            If another line is damaged.
+            If another line is damaged, or the file cannot be read.
         """
-        text = path.read_text(errors="replace") if path.exists() else ""
+        try:
+            text = path.read_text(errors="replace")
+        except FileNotFoundError:
+            text = ""
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror})", "look at its permissions") from None
         rows = []
         lines = text.splitlines()
         for number, line in enumerate(lines, 1):

@@ -21,8 +21,9 @@ from nhmodel.covariates import covariate_shapes, fit_covariates
 from nhmodel.data import open_windows
 from nhmodel.model import NeuroHorizon
 from nhmodel.run import RunInfo
+from nhmodel.threads import free_threads
 from nhmodel.training.average import follow
-from nhmodel.training.schedule import free_threads, noise_seed, one_cycle, progress
+from nhmodel.training.schedule import noise_seed, one_cycle, progress
 from nhmodel.training.setup import open_fabric, parameter_groups, split_sessions, unseen_validation
 from nhmodel.training.standing import Standing, resume_at, save
 from nhmodel.training.validation import Validation, Validator

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 
 
 def progress(step: int, minutes: float, max_steps: int, max_minutes: float | None) -> float:
@@ -22,12 +21,6 @@ def one_cycle(done: float, warmup: float) -> float:
     if done < warmup:
         return 0.04 + 0.96 * done / warmup
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
-
-
-def free_threads() -> int:
-    """Processors that nobody uses now, at least one: two busy threads on one free core are slower than one."""
-    total = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    return max(1, total - round(os.getloadavg()[0]))
 
 
 def noise_seed(seed: int, step: int, part: int, rank: int) -> int:

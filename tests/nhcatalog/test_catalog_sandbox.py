@@ -136,6 +136,24 @@ def test_it_is_not_in_the_way_of_ctrl_c(sandbox: Sandbox) -> None:
     assert os.getpgid(sandbox._child.pid) != os.getpgid(0)
 
 
+def test_closing_ends_the_query_that_it_is_at(place: Path) -> None:
+    other, said = Sandbox(place, Limits(time_s=3000.0)), []
+
+    def ask() -> None:
+        with pytest.raises(QueryError) as told:
+            other.sql(ENDLESS)
+        said.append(told.value.problem)
+
+    other.sql(N)
+    thread = threading.Thread(target=ask)
+    thread.start()
+    while not other._lock.locked():
+        time.sleep(0.01)
+    other.close()
+    thread.join()
+    assert "broke" in said[0]
+
+
 ENDLESS = "SELECT count(*) FROM range(100000000) a, range(100000000) b WHERE (a.range * b.range) % 7 = 3"
 SERVER = """
 import sys

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from nhcatalog.errors import UserError
 from nhdata.report.page import to_html
 from nhmodel.baselines import BASELINES
-from nhmodel.card import add_scores
+from nhmodel.card import add_scores, write_card
 from nhmodel.evaluation import evaluate, evaluate_baselines
 from nhmodel.evaluation.result import Evaluation
 from nhmodel.report.draw_scores import LABELS, verdicts
@@ -144,6 +145,16 @@ def test_a_folder_of_runs(copied: Path, value: dict) -> None:
     for other in ("../run", "run/", "", "none"):
         with pytest.raises(UserError, match="no run"):
             runs.page(other)
+
+
+def test_hostile_names_stay_text_in_the_card(copied: Path) -> None:
+    info = RunInfo.read(copied)
+    hashes = {"a|b\n# <b>[x](y)": "0" * 64}
+    replace(info, content_hash=hashes, query="select 1\n# title").write(copied)
+    write_card(copied, 1, {"step": 1, "fp_bps": 0.5})
+    card = (copied / "README.md").read_text()
+    assert r"| a\|b \# \<b\>\[x\](y) |" in card
+    assert "    select 1\n    # title\n" in card
 
 
 def test_an_empty_folder_says_how_to_fill_it(tmp_path: Path, make_config: Callable) -> None:

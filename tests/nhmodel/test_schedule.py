@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nhmodel.training.schedule import free_threads, one_cycle, progress
+from nhmodel.threads import free_threads
+from nhmodel.training.schedule import one_cycle, progress
 
 WARMUPS = st.floats(0, 0.99)
 
