@@ -70,7 +70,7 @@ def fit_covariates(model: NeuroHorizon, known: WindowDataset, data: DataConfig) 
     """
     if model.covariates is None:
         return
-    for covariate in model.covariates.embed:
+    for covariate in model.covariates.each:
         assert isinstance(covariate, Covariate)
         if covariate.name in data.embeddings:
             covariate.table.copy_(torch.from_numpy(read_embeddings(data.embeddings[covariate.name])))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nhdata.loading import WindowBatch
 from nhmodel.config import DataConfig, ModelConfig
 from nhmodel.layers.blocks import Attention, DecoderLayer, FeedForward, SpikeAttention
-from nhmodel.layers.covariates import CovariateEncoder, Shape
+from nhmodel.layers.covariates import CovariateEncoder, Shape, Told
 from nhmodel.layers.head import RateHead, smooth
 from nhmodel.layers.identity import UnitIdentity
 from nhmodel.layers.rotary import RotaryTime
@@ -102,9 +102,17 @@ class NeuroHorizon(nn.Module):
         )
         self.head = RateHead(dim, self.n_bins, n_history, n_ema, config.head_hidden, config.rank, dropout)
         self.loss = PoissonNLLLoss()
-        self.covariates = (
-            CovariateEncoder(covariates, dim, heads, dropout, config.covariate_dropout) if covariates else None
-        )
+        self.covariates: CovariateEncoder | None = None
+        if covariates:  # the last to be drawn: without, all weights are the same
+            self.covariates = CovariateEncoder(
+                covariates,
+                dim,
+                heads,
+                rank=config.rank,
+                n_steps=n_steps,
+                dropout=dropout,
+                covariate_dropout=config.covariate_dropout,
+            )
         step = torch.arange(n_steps) - n_steps + 0.5
         self.register_buffer(
             "latent_time_s",
@@ -180,12 +188,15 @@ class NeuroHorizon(nn.Module):
         """
         tokens = self.tokenize(batch, held_out)
         embedding = self.identity(units.features[tokens.unit], units.row[tokens.unit])
+        told = self._told(batch, without)
         angles = self.rotary(self.latent_time_s), self.rotary(self.bin_time_s)
-        bins = self.think(self._listen(tokens, embedding, batch, without), *angles)
+        bins = self.think(self._listen(tokens, embedding, len(batch), told), *angles)
         log_mean = units.log_mean[tokens.unit][tokens.unit_of]
         own, ema = self._past(batch, log_mean)
         unit = embedding[tokens.unit_of]
         population = self.head.population(unit, ema, tokens.heard)
+        if told is not None:
+            population = population + told.state[:, None]
         if columns is not None:
             unit, own, log_mean = unit[:, columns], own[:, columns], log_mean[:, columns]
         gain: Tensor = self.head(bins, unit, own, population)
@@ -198,21 +209,26 @@ class NeuroHorizon(nn.Module):
         """
         tokens = self.tokenize(batch)
         embedding = self.identity(units.features[tokens.unit], units.row[tokens.unit])
-        without = () if self.covariates is None else self.covariates.names
-        latents = self._settle(self._listen(tokens, embedding, batch, without), self.rotary(self.latent_time_s))
+        told = self._told(batch, () if self.covariates is None else self.covariates.names)
+        latents = self._settle(self._listen(tokens, embedding, len(batch), told), self.rotary(self.latent_time_s))
         states: Tensor = latents.unflatten(1, (-1, len(self.latents))).mean(2)
         return states
 
-    def _listen(self, tokens: Tokens, embedding: Tensor, batch: WindowBatch, without: Collection[str]) -> Tensor:
-        """Latents (B, L, dim) that have read the spikes, and the covariates but for those they do `without`."""
-        n_latents = len(self.latents)
-        start = self.latents.repeat(len(self.latent_time_s) // n_latents, 1).expand(len(batch), -1, -1)
+    def _told(self, batch: WindowBatch, without: Collection[str]) -> Told | None:
+        """The covariates of a batch, but for some; None for a model that takes none."""
+        if self.covariates is None:
+            return None
+        return self.covariates.tell(batch, self.latent_time_s[:: len(self.latents)], without)
+
+    def _listen(self, tokens: Tokens, embedding: Tensor, n_windows: int, told: Told | None) -> Tensor:
+        """Latents (B, L, dim) that have read the spikes, and what they are told besides."""
+        n_steps = len(self.latent_time_s) // len(self.latents)
+        x = self.latents.repeat(n_steps, 1).expand(n_windows, -1, -1)
         angle = self.rotary(self.latent_time_s)
-        x: Tensor = self.read(start, angle, embedding, tokens.row, self.rotary(tokens.time_s), tokens.cu_seqlens)
-        if self.covariates is not None:
-            known = self.covariates.tokens(batch, self.latent_time_s[::n_latents], without)
-            x = self.covariates(x, angle, known, self.rotary(known.time_s))
-        return x
+        read: Tensor = self.read(x, angle, embedding, tokens.row, self.rotary(tokens.time_s), tokens.cu_seqlens)
+        if self.covariates is not None and told is not None:
+            read = self.covariates(read, angle, told, self.rotary(told.time_s))
+        return read
 
     def _settle(self, x: Tensor, latent_angle: Tensor) -> Tensor:
         """Latents after they have thought among themselves."""

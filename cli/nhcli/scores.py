@@ -86,6 +86,19 @@ def print_scores(result: Evaluation, value: dict[str, Any]) -> None:
             f"{delta['regime']} - {delta['baseline']} (best baseline): "
             f"{_number(delta['fp_bps']).strip()} [{lo}, {hi}]{ceiling}"
         )
+    _print_covariates(value["covariates"])
+
+
+def _print_covariates(rows: list[dict[str, Any]]) -> None:
+    """What each covariate is worth, and in which regions."""
+    width = max([0, *(len(f"{row['covariate']}, {row['regime']}") for row in rows)])
+    if rows:
+        click.echo(f"\n{'lost without':<{width}}   fp-bps  95 % interval")
+    for row in rows:
+        lo, hi = (_number(x) for x in row["ci95"])
+        regions = "  ".join(f"{r['region']} {_number(r['delta_fp_bps']).strip()}" for r in row["regions"])
+        name = f"{row['covariate']}, {row['regime']}"
+        click.echo(f"{name:<{width}}  {_number(row['delta_fp_bps'])}  [{lo}, {hi}]  {regions}".rstrip())
 
 
 def _print_rows(title: str, rows: dict[str, dict[str, Any]]) -> None:

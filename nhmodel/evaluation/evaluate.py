@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from nhmodel.baselines import BASELINES
 from nhmodel.calibration import Calibration
 from nhmodel.config import Config
 from nhmodel.cosmoothing import CoSmoothingRidge, co_smoothed, held_out_units
-from nhmodel.evaluation.identity import REGIMES, predict, unseen_forecasts
+from nhmodel.evaluation.ablation import masked_forecasts
+from nhmodel.evaluation.identity import REGIMES, Expected, predict, unseen_forecasts
 from nhmodel.evaluation.plan import plan_sessions
 from nhmodel.evaluation.result import MODEL, Evaluation, Example
 from nhmodel.evaluation.session import BaselineForecast, ScoredSession, baseline_forecasts, oracle_forecasts
@@ -105,12 +106,17 @@ def evaluate(
             continue
         if planned.seen:
             units = unit_table(session.known, rows_by_id(info.unit_ids), mean=session.null)
-            out.add_model(session, "seen", predict(model, session.scored, units), pictured=True)
+            expected = predict(model, session.scored, units)
+            out.add_model(session, "seen", expected, pictured=True)
+            out.add_ablations(session, "seen", expected, masked_forecasts(model, session, units))
             out.add_others(session, ["seen"], names)
         else:
             best = out.add_others(session, ways, names)
             for regime, expected in unseen_forecasts(model, session, ways, best):
                 out.add_model(session, regime, expected, pictured=regime == ways[min(1, len(ways) - 1)])
+                if regime == "zero-shot" and model.covariates is not None:
+                    units = unit_table(session.known, None, mean=session.null)
+                    out.add_ablations(session, regime, expected, masked_forecasts(model, session, units))
     return out.finished()
 
 
@@ -195,6 +201,12 @@ class _Scores:
         if pictured:
             room = N_EXAMPLES - len(self.result.examples)
             self.result.examples += _examples(session.truth, expected)[:room]
+
+    def add_ablations(
+        self, session: ScoredSession, regime: str, expected: Expected, masked: Mapping[str, Expected]
+    ) -> None:
+        """Add the forecasts of the run without its covariates."""
+        self.result.ablations.add(session, regime, self.result.regions[session.truth.session_id], expected, masked)
 
     def add_others(
         self, session: ScoredSession, regimes: Sequence[str], baselines: Sequence[str]

@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -56,10 +56,15 @@ class FittedIdentity(nn.Module):
 
 
 @torch.no_grad()
-def predict(model: NeuroHorizon, batches: WindowDataset | Sequence[WindowBatch], units: UnitTable) -> Expected:
-    """Expected counts (W, T, N) of every window of one session's batches."""
+def predict(
+    model: NeuroHorizon,
+    batches: WindowDataset | Sequence[WindowBatch],
+    units: UnitTable,
+    without: Collection[str] = (),
+) -> Expected:
+    """Expected counts (W, T, N) of every window of one session's batches, `without` some covariates."""
     model.eval()
-    return np.concatenate([model(batch, units).exp().numpy() for batch in batches])
+    return np.concatenate([model(batch, units, without=without).exp().numpy() for batch in batches])
 
 
 def unseen_forecasts(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nhmodel.bootstrap import bootstrap_delta, bootstrap_fp_bps
 from nhmodel.calibration import Calibration
+from nhmodel.evaluation.ablation import Ablations
 from nhmodel.metrics import ScoreSums, SessionSums, scores
 
 MODEL = "neurohorizon"
@@ -49,6 +50,8 @@ class Evaluation:
     calibration : dict of regime to Calibration
         Of the run's forecasts.
     examples : list of Example
+    ablations : Ablations
+        What each covariate is worth to the run.
     """
 
     split: str
@@ -61,6 +64,7 @@ class Evaluation:
     regions: dict[str, NDArray[np.str_]] = field(default_factory=dict)
     calibration: dict[str, Calibration] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
+    ablations: Ablations = field(default_factory=Ablations)
 
     @property
     def regimes(self) -> list[str]:
@@ -150,6 +154,7 @@ class Evaluation:
             "deltas_by_regime": deltas,
             "sessions": self.sessions(),
             "regions": self.by_region(),
+            "covariates": self.ablations.rows(),
             "skipped": [{"session_id": session_id, "reason": why} for session_id, why in self.skipped.items()],
         }
 

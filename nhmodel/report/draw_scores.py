@@ -94,6 +94,7 @@ def score_panels(value: Row) -> list[Panel]:
         panels += [_scores(title, rows, value), _curves(title, rows, value, best)]
         panels += _parts(f"By region, {title}", "region", value["regions"], regime, best)
         panels += _parts(f"By session, {title}", "session_id", value["sessions"], regime, best)
+    panels += _covariates(value.get("covariates", []))
     panels += _calibration(value)
     panels += _traces(value)
     if value["skipped"]:
@@ -238,6 +239,30 @@ def _parts(title: str, key: str, found: list[Row], regime: str, best: str | None
     return [Panel(title, caption, made, Table(head, body, "l" + "r" * (len(head) - 1)))]
 
 
+def _covariates(rows: list[Row]) -> list[Panel]:
+    """What is lost without each covariate, over all units and in each region."""
+    if not rows:
+        return []
+    caption = (
+        "Bits per spike that are lost when a covariate is masked out of this run, with paired 95 % intervals, over the "
+        "sessions that have it."
+    )
+    body = [
+        (
+            row["covariate"],
+            row["regime"],
+            part.get("region", "all units"),
+            part["n_units"],
+            _digits(part["delta_fp_bps"]),
+            _between(*part["ci95"]),
+        )
+        for row in rows
+        for part in (row, *row["regions"])
+    ]
+    head = ("without", "units known as", "region", "units", "lost fp-bps", "95 % interval")
+    return [Panel("Covariates", caption, table=Table(head, body, "lllrrr"))]
+
+
 def _calibration(value: Row) -> list[Panel]:
     """Of all bins that were forecast to hold so much: how much did they hold?"""
     found = [one for one in value.get("calibration", []) if len(one["predicted_hz"])]
@@ -310,5 +335,8 @@ def _signed(value: float) -> str:
 
 
 def _interval(row: Row) -> str:
-    lo, hi = row["fp_bps_ci95"]
+    return _between(*row["fp_bps_ci95"])
+
+
+def _between(lo: float | None, hi: float | None) -> str:
     return "–" if lo is None else f"{_digits(lo)} … {_digits(hi)}"

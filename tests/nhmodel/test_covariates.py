@@ -181,7 +181,7 @@ def test_statistics_are_those_of_training_windows_and_travel_in_the_weights(
     windows = opened(told_store, config, "train")
     batches = list(windows)
     assert model.covariates is not None
-    for covariate, name in zip(model.covariates.embed, NAMES, strict=True):
+    for covariate, name in zip(model.covariates.each, NAMES, strict=True):
         assert isinstance(covariate, Covariate)
         mask = torch.cat([b.covariates_mask[name] for b in batches])
         values = torch.cat([b.covariates[name] for b in batches])[mask].numpy()
