@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from bokeh.layouts import column
 from bokeh.models import BasicTickFormatter, ColumnDataSource, FixedTicker
 from bokeh.palettes import Blues256, interp_palette
 from bokeh.plotting import figure
@@ -77,6 +78,15 @@ def short(name: str, length: int = 28) -> str:
     """A name that fits beside an axis; math delimiters are taken apart, for Bokeh would typeset them."""
     name = name.replace("$$", "$ $").replace("\\", "/")
     return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def stacked(parts: Sequence[Any]) -> Any:
+    """Figures of one x axis below each other: its numbers stand under the last one only."""
+    for made in parts[:-1]:
+        made.xaxis.major_label_text_font_size = "0px"
+        made.xaxis.major_label_standoff = 0
+        made.min_border_bottom = 4
+    return column(*parts, spacing=2, sizing_mode="stretch_width")
 
 
 def log_ticks(low: float, high: float) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from bokeh.layouts import column, gridplot
+from bokeh.layouts import gridplot
 from bokeh.models import ColumnDataSource, FixedTicker, LinearColorMapper, Range1d
 from bokeh.models.annotations import ColorBar
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from nhdata.report.draw import (
     plain_ticks,
     plot,
     short,
+    stacked,
 )
 from nhdata.report.draw_position import position_panel
 from nhdata.report.parts import Panel
@@ -102,7 +103,7 @@ def _overview(p: SessionPanels) -> Panel:
         f"{r.edges_s.size - 1} equal parts of {r.edges_s[1] - r.edges_s[0]:.3g} s{rows}. Colour: rate in the part over "
         f"the unit's own mean, cut at 3{moved}."
     )
-    return Panel("Rates over the whole session", caption, column(*parts, spacing=2, sizing_mode="stretch_width"))
+    return Panel("Rates over the whole session", caption, stacked(parts))
 
 
 def _raster(p: SessionPanels) -> Panel:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from bokeh.layouts import column, gridplot
+from bokeh.layouts import gridplot
 from bokeh.models import Range1d
 
-from nhdata.report.draw import ACCENT, GREY, INK, WIDTH, plain_ticks, plot
+from nhdata.report.draw import ACCENT, GREY, INK, WIDTH, plain_ticks, plot, stacked
 from nhdata.report.draw_session import isi_figure, lag_figure
 from nhdata.report.parts import Panel
 from nhdata.report.session_panels import ISI_EDGES_S, LAG_BIN_S, N_LAGS
@@ -45,7 +45,7 @@ def _sweeps(p: UnitPanels) -> Panel:
             made.vspan(x=0, line_color=GREY)
     shown = f"{n_rows} of {s.n_moments} sweeps, evenly spaced" if n_rows < s.n_moments else f"All {n_rows} sweeps"
     caption = f"{shown}; every spike is drawn. Below: mean over all {s.n_moments} in bins of 50 ms."
-    return Panel(f"Spikes from {s.around}", caption, column(raster, mean, spacing=2, sizing_mode="stretch_width"))
+    return Panel(f"Spikes from {s.around}", caption, stacked([raster, mean]))
 
 
 def _shape(p: UnitPanels) -> Panel:

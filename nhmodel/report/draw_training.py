@@ -6,11 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bokeh.layouts import column
 from bokeh.models import ColumnDataSource, DataRange1d
 from bokeh.models.annotations import Span
 
-from nhdata.report.draw import ACCENT, COLORS, GREY, WARM, distinct, legend_right, plain_ticks, plot
+from nhdata.report.draw import ACCENT, COLORS, GREY, WARM, distinct, legend_right, plain_ticks, plot, stacked
 from nhdata.report.parts import Panel
 from nhmodel.report.kept import Curves
 
@@ -48,7 +47,7 @@ def training_panel(curves: Curves) -> Panel:
         "Above: bits per spike gained over each unit's training mean, on windows that were not trained on. Below: the "
         f"loss of the last step before each validation, Poisson and noisy.{kept}"
     )
-    return Panel("Training", caption, column(score, loss, spacing=2, sizing_mode="stretch_width"))
+    return Panel("Training", caption, stacked([score, loss]))
 
 
 def runs_panel(curves: Mapping[str, Curves]) -> Panel | None:
