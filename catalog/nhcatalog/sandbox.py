@@ -79,6 +79,7 @@ class Sandbox:
         self._limits = limits or Limits()
         self._child: subprocess.Popen[bytes] | None = None
         self._position = -1
+        self._closed = False
         self._lock = threading.Lock()
 
     def __enter__(self) -> Sandbox:
@@ -107,6 +108,8 @@ class Sandbox:
         """
         position = Reader(open_files(self._catalog)).state(at).position
         with self._lock:
+            if self._closed:
+                raise QueryError("no more queries are answered", "start the program again")
             child = self._start(position)
             try:
                 _send(child.stdin, _END, json.dumps({"query": query, "params": params}).encode())
@@ -122,7 +125,8 @@ class Sandbox:
         return pa.ipc.open_stream(content).read_all()
 
     def close(self) -> None:
-        """End the process, and the query that it may be at: whoever asked it is told that there is no answer."""
+        """End the process for good, and the query that it is at: whoever asked is told that there is no answer."""
+        self._closed = True
         child = self._child
         if child is not None:
             child.kill()

@@ -143,6 +143,11 @@ def make_app(store: str, token: str, port: int, runs: RunPages | None = None, li
     ------
     UserError
         If there is no store at `store`.
+
+    Returns
+    -------
+    Starlette
+        Its ``state.end_queries()`` ends what is being asked, so that a server can end at once.
     """
     web = Web(store, runs, Limits(time_s=limit_s, rows=CSV_ROWS, answer_mb=ANSWER_MB))
 
@@ -167,12 +172,11 @@ def make_app(store: str, token: str, port: int, runs: RunPages | None = None, li
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]
     hosts = frozenset({f"127.0.0.1:{port}", f"localhost:{port}"})
-    return Starlette(
-        routes=routes,
-        exception_handlers={404: _nothing(web)},
-        middleware=[Middleware(Access, hosts=hosts, token=token)],
-        lifespan=lifespan,
-    )
+    access = Middleware(Access, hosts=hosts, token=token)
+    missing = {404: _nothing(web)}
+    app = Starlette(routes=routes, exception_handlers=missing, middleware=[access], lifespan=lifespan)
+    app.state.end_queries = web.sandbox.close
+    return app
 
 
 def _page(web: Web, show: Callable[[Web, Request], Response]) -> Callable[[Request], Response]:

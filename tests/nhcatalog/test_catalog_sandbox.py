@@ -152,6 +152,8 @@ def test_closing_ends_the_query_that_it_is_at(place: Path) -> None:
     other.close()
     thread.join()
     assert "broke" in said[0]
+    with pytest.raises(QueryError, match="no more queries"):
+        other.sql(N)
 
 
 ENDLESS = "SELECT count(*) FROM range(100000000) a, range(100000000) b WHERE (a.range * b.range) % 7 = 3"

@@ -7,6 +7,8 @@ import socket
 import stat
 import subprocess
 import sys
+import time
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -50,3 +52,26 @@ def test_it_serves_until_it_is_told_to_end(small_store, tmp_path, end) -> None:
     _, said = process.communicate(timeout=60)
     assert "Traceback" not in said
     assert not page.exists()
+
+
+ENDLESS = "(select count(*) from range(100000000) a, range(100000000) b where (a.range * b.range) % 7 = 3) > 0"
+
+
+def test_ctrl_c_ends_queries_too(small_store) -> None:
+    """As in a terminal: the whole group of processes is told."""
+    code = "from nhcli.data import cli; cli()"
+    command = [sys.executable, "-c", code, "serve", "--store", str(small_store), "--port", "0", "--no-browser"]
+    pipe = subprocess.PIPE
+    server = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    assert server.stdout is not None
+    url = server.stdout.readline().strip()
+    with urllib.request.urlopen(url) as answer:  # the process that answers queries has started
+        assert answer.status == 200
+    host, token = url.removeprefix("http://").split("/?")
+    with socket.create_connection(tuple(host.split(":"))) as browser:
+        where = urllib.parse.urlencode({"where": ENDLESS})
+        browser.sendall(f"GET /units?{where}&{token} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        time.sleep(1.0)
+        os.killpg(server.pid, signal.SIGINT)
+        _, said = server.communicate(timeout=60)
+    assert said == "Ctrl-C ends it\n"

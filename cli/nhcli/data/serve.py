@@ -32,9 +32,8 @@ def command(store: str, port: int, browser: bool, runs: Path | None, as_json: bo
     """
     import secrets
 
-    import uvicorn
-
     from nhdata.web.app import make_app
+    from nhdata.web.server import Server
 
     if runs is not None and not runs.is_dir():
         raise UserError(f"{runs} is not a folder", "name the folder that 'nhmodel train --out' writes into")
@@ -48,9 +47,6 @@ def command(store: str, port: int, browser: bool, runs: Path | None, as_json: bo
         token = secrets.token_urlsafe(24)
         url = f"http://{HOST}:{port}/?token={token}"
         app = make_app(store, token, port, pages)
-        config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, ws="none", timeout_graceful_shutdown=2
-        )
         if as_json:
             print_json({"schema": 1, "url": url})
         else:
@@ -60,7 +56,7 @@ def command(store: str, port: int, browser: bool, runs: Path | None, as_json: bo
         with tempfile.TemporaryDirectory(prefix="nhdata-serve-") as folder, suppress(KeyboardInterrupt):
             if browser:
                 webbrowser.open(_redirect(Path(folder), url))
-            uvicorn.Server(config).run(sockets=[listening])
+            Server(app).run(sockets=[listening])
 
 
 def _redirect(folder: Path, url: str) -> str:
