@@ -114,8 +114,8 @@ def _color(model: str) -> str:
 
 
 def _scores(title: str, rows: Rows, value: Row) -> Panel:
-    """A point and an interval for each model, best on top, and all measures below."""
-    shown = {name: row for name, row in rows.items() if row["fp_bps"] is not None}
+    """A point and an interval for each model but the mean, which is the null; below, all of them and all measures."""
+    shown = {name: row for name, row in rows.items() if row["fp_bps"] is not None and row["model"] != "mean"}
     names = distinct([label(name) for name in shown])
     fp_bps = [row["fp_bps"] for row in shown.values()]
     lo = [row["fp_bps"] if row["fp_bps_ci95"][0] is None else row["fp_bps_ci95"][0] for row in shown.values()]
