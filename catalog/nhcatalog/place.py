@@ -74,7 +74,7 @@ def to_place(place: AnyPlace) -> Place:
     text = os.fspath(place)
     scheme = _SCHEME.match(text)
     if scheme is None:
-        return Path(text)
+        return Path(os.path.expanduser(text))  # as no shell does in --store=~/data.zarr or a variable
     if scheme[1].lower() != "s3" or not text[scheme.end() :].startswith("/"):
         if Path(text).parent.is_dir():  # a folder named "x:"
             return Path(text)

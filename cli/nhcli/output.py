@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 TABLE_ROWS = 200
 BATCH_ROWS = 65_536
+NUMBERS = ("int", "uint", "double", "float", "decimal", "halffloat")
 
 
 def print_json(value: dict[str, Any], out: str | None = None) -> None:
@@ -123,33 +125,22 @@ def _line(row: dict[str, Any]) -> bytes:
 
 
 def _table(rows: pa.RecordBatchReader, sink: BinaryIO) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from nhcli.table import draw
 
-    view = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name, kind in zip(rows.schema.names, rows.schema.types, strict=True):
-        number = str(kind).startswith(("int", "uint", "double", "float", "decimal", "halffloat"))
-        view.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number)
+    is_number = [str(kind).startswith(NUMBERS) for kind in rows.schema.types]
+    shown: list[tuple[Any, ...]] = []
     more = 0
     for batch in rows:
-        shown = batch.slice(0, TABLE_ROWS - view.row_count)
-        for row in zip(*(column.to_pylist() for column in shown.columns), strict=True):
-            view.add_row(*(Text(_cell(value)) for value in row))
-        more += batch.num_rows - shown.num_rows
-    text = io.StringIO()
-    wide = sys.stdout.isatty()
-    Console(file=text, width=None if wide else 10_000, force_terminal=False).print(view)
-    sink.write(("\n".join(line.rstrip() for line in text.getvalue().splitlines()).strip("\n") + "\n").encode())
+        some = batch.slice(0, TABLE_ROWS - len(shown))
+        shown += zip(*(column.to_pylist() for column in some.columns), strict=True)
+        more += batch.num_rows - some.num_rows
+    width = shutil.get_terminal_size().columns if sink is sys.stdout.buffer and sys.stdout.isatty() else None
+    text, left_out = draw(rows.schema.names, is_number, shown, width)
+    sink.write(text.encode())
+    if left_out:
+        click.echo(f"no room for {', '.join(left_out)}; a wider terminal or --format csv shows all", err=True)
     if more:
         click.echo(f"{more} more rows; --format csv shows all", err=True)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -113,6 +114,7 @@ def safe_id(text: str, max_chars: int = 100) -> str:
 def existing(paths: Sequence[Path]) -> Iterator[Path]:
     """The paths, absolute. Raises SourceError at one that does not exist."""
     for path in paths:
-        if not path.exists():
+        here = Path(os.path.expanduser(path))
+        if not here.exists():
             raise SourceError(path, "no such file or folder", "check the path")
-        yield path.resolve()
+        yield here.resolve()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def _guess(places: Sequence[str | Path], options: SourceOptions) -> tuple[str, l
         remedy = "name files or folders of recordings, or --source ibl --remote, or --source synthetic"
         raise UserError("neither a path nor a source given", remedy)
     for place in places:
-        if "://" not in str(place) and not Path(place).exists():
+        if "://" not in str(place) and not os.path.exists(os.path.expanduser(place)):
             raise SourceError(place, "no such file or folder", "check the path")
     known = {place: _kinds(place, options) for place in places}
     for place, kinds in known.items():

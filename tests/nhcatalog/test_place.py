@@ -18,6 +18,9 @@ from nhcatalog.place import Url, to_place
         ("s3://lab//a///b c/é%20?#.zarr/", Url("lab", "a/b c/é%20?#.zarr")),
         ("s3://lab", Url("lab")),
         (Path("/x"), Path("/x")),
+        ("~/data.zarr", Path.home() / "data.zarr"),
+        ("a/~", Path("a/~")),
+        ("~nobody-of-this-name/x", Path("~nobody-of-this-name/x")),
         (Url("lab", "a"), Url("lab", "a")),
     ],
 )

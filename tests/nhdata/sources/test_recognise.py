@@ -85,3 +85,9 @@ def test_the_wrong_source_for_a_file_names_the_right_one(nwb_folder, brainset_fi
         find("nwb", [brainset_file], SourceOptions())
     (tmp_path / "x.nwb").write_bytes(b"half a file")
     assert find("nwb", [tmp_path / "x.nwb"], SourceOptions())[1][0].session_id is None  # reading says what is wrong
+
+
+def test_home_is_known_where_no_shell_says_it(nwb_folder, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(nwb_folder.parent))
+    assert guess("~/nwb") == ("nwb", ["session.nwb"])
+    assert find("nwb", ["~/nwb"], SourceOptions())[1][0].path.is_absolute()
