@@ -48,7 +48,8 @@ def plan_ingest(refs: Iterable[SessionRef], present: Collection[str], existing: 
                 Step(
                     ref,
                     "fail",
-                    f"{ref.place}: has the session id {ref.session_id} of {other}: ingest only one of them",
+                    f"{ref.place}: has the session id {ref.session_id} of {other}: "
+                    "ingest only one of them, or give them ids of their own",
                 )
             )
         else:

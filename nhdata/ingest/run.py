@@ -12,6 +12,7 @@ from nhcatalog.catalog import Catalog, SessionExists
 from nhcatalog.errors import UserError
 from nhcatalog.place import AnyPlace, Place, to_place
 from nhdata.ingest.plan import Existing, Step, plan_ingest
+from nhdata.recording import Recording
 from nhdata.sources import SessionRef, SourceOptions, open_source
 from nhdata.sources.recognise import find
 from nhdata.store.commit import add_session
@@ -200,10 +201,7 @@ def _ingest_one(job: Job, ref: SessionRef) -> Outcome:
     path = ref.place
     recording = open_source(job.source, job.options).load(ref)
     if recording.n_units < job.min_good_units:
-        return Skipped(
-            path,
-            f"{recording.n_units} good units ({recording.provenance.rule}), fewer than {job.min_good_units}",
-        )
+        return Skipped(path, _too_few(recording, job.min_good_units))
     encoded = encode(recording)
     done = Ingested(
         recording.session_id,
@@ -221,3 +219,10 @@ def _ingest_one(job: Job, ref: SessionRef) -> Outcome:
         return done
     add_session(job.store, encoded, replace=job.existing in ("refresh", "overwrite"))
     return done
+
+
+def _too_few(recording: Recording, least: int) -> str:
+    left_out = ", ".join(f"{n} {why}" for why, n in recording.provenance.dropped.items())
+    rule = recording.provenance.rule + (f"; left out: {left_out}" if left_out else "")
+    more = ", or keep the others too with --no-filter" if left_out else ""
+    return f"{recording.n_units} good units ({rule}), fewer than {least}: lower --min-good-units{more}"

@@ -51,7 +51,8 @@ class SourceOptions:
     search : tuple of str
         Simple filters ``KEY=VALUE`` of a search, e.g. ``"subject=NYU-11"`` (ibl with `remote`).
     no_filter : bool
-        Keep units that fail the source's own rule too, with a column ``good`` that says which ones pass (allen).
+        Keep units that fail the source's own rule too, with a column ``good`` that says which ones pass (all but
+        ibl-compact, which has none, and synthetic).
     """
 
     sample_rate_hz: float | None = None

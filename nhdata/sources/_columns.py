@@ -12,6 +12,10 @@ from nhdata.names import safe_name
 
 UNKNOWN = "unknown"
 MAX_TEXT = 200
+REGIONS = ("location", "region", "brain_area", "brain_region")
+"""Columns of units that may name the brain region, in order of preference."""
+NOT_SAID = frozenset({"", "unknown", "none", "nan", "n/a"})
+EVERY_UNIT = "every unit in the file (--no-filter)"
 
 COMPUTED = frozenset({"unit_id", "session_id", "source", "unit_index", "good", "n_spikes", "rate_hz"})
 """Names the catalog gives to what it works out itself; a source's column of that name is left out."""
@@ -30,20 +34,31 @@ def add_columns(
     columns: dict[str, NDArray[Any]],
     more: Iterable[tuple[str, NDArray[Any]]],
     renamed: Mapping[str, str],
-) -> None:
+) -> list[str]:
     """Add a source's own columns under safe names, without replacing one of `columns`.
 
     `renamed` maps the source's names to ours, which carry their unit.
     Columns that are not plain (`is_plain`), that the catalog works out itself (`COMPUTED`), or whose name
     is taken in any mixture of capitals are left out.
+
+    Returns
+    -------
+    list of str
+        Notes for the recording's provenance: text columns that are left out, though they are one value a row.
     """
+    notes = []
     taken = {name.lower() for name in columns}
     for name, values in more:
         safe = safe_name(renamed.get(name, name))
-        if safe in COMPUTED or safe.lower() in taken or not is_plain(values):
+        if safe in COMPUTED or safe.lower() in taken:
+            continue
+        if not is_plain(values):
+            if values.ndim == 1 and values.dtype.kind in "OU":
+                notes.append(f"column {name} left out: not text of up to {MAX_TEXT} characters in every row")
             continue
         columns[safe] = values
         taken.add(safe.lower())
+    return notes
 
 
 def stack_columns(tables: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
@@ -70,3 +85,9 @@ def stack_columns(tables: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDA
 def text_column(values: Iterable[str]) -> NDArray[Any]:
     """Text as an object array, whatever its length."""
     return np.array([*values, None], dtype=object)[:-1]
+
+
+def known_names(names: Iterable[Any] | None, n_units: int) -> NDArray[Any]:
+    """`n_units` names as an object array, with one word for not known; None means that none is known."""
+    texts = [UNKNOWN] * n_units if names is None else [str(name).strip() for name in names]
+    return text_column(UNKNOWN if text.lower() in NOT_SAID else text for text in texts)

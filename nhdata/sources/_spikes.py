@@ -37,21 +37,29 @@ def check_spike_times(
         Indices in the file where another unit's train starts, so that times may fall.
     """
     if times.dtype.kind == "f":
-        _fail_at_first(path, times, first, ~np.isfinite(times), "not a number")
+        _fail_at_first(path, times, first, starts, ~np.isfinite(times), "not a number")
     if times.dtype.kind != "u":
-        _fail_at_first(path, times, first, times < 0, "before the recording started")
+        _fail_at_first(path, times, first, starts, times < 0, "before the recording started")
     falls = np.zeros(len(times), bool)
     np.less(times[1:], times[:-1], out=falls[1:])
     if starts is not None:
         here = starts[(starts >= first) & (starts < first + len(times))] - first
         falls[here] = False
-    _fail_at_first(path, times, first, falls, "earlier than the spike before it")
+    _fail_at_first(path, times, first, starts, falls, "earlier than the spike before it")
 
 
-def _fail_at_first(path: Path | str, times: NDArray[Any], first: int, wrong: NDArray[np.bool_], what: str) -> None:
+def _fail_at_first(
+    path: Path | str,
+    times: NDArray[Any],
+    first: int,
+    starts: NDArray[np.int64] | None,
+    wrong: NDArray[np.bool_],
+    what: str,
+) -> None:
     if wrong.any():
         i = int(wrong.argmax())
-        problem = f"spike {first + i} is at {times[i]}, {what}"
+        of_unit = "" if starts is None else f", in row {np.searchsorted(starts, first + i, 'right') - 1} of units"
+        problem = f"spike {first + i} is at {times[i]}, {what}{of_unit}"
         raise SourceError(path, problem, "mend the spike times at their origin and export or download them again")
 
 

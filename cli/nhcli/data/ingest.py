@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     metavar="HZ",
     help="phy: samples per second, where params.py is missing.",
 )
-@click.option("--no-filter", is_flag=True, help="allen: keep the units that fail its filter too, marked as not good.")
+@click.option("--no-filter", is_flag=True, help="Keep the units that fail the source's rule too, marked as not good.")
 @click.option("--download", is_flag=True, help="allen: bring sessions into the cache folder PATH first (needs uv).")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="ibl, allen --download: N sessions at most.")
 @click.option("--eids", type=click.Path(path_type=Path), metavar="FILE", help="ibl: only the sessions of this list.")

@@ -47,6 +47,7 @@ class AllenSource:
     def load(self, ref: SessionRef) -> Recording:
         from nhdata.sources.allen.tables import cache_folder, read_channels, read_session_facts, table_files
         from nhdata.sources.allen.units import read_units
+        from nhdata.sources.nwb.tables import rows_left_out
 
         path = ref.path
         folder = cache_folder(path)
@@ -67,6 +68,7 @@ class AllenSource:
                     original_ids={"ecephys_session_id": session_id, **facts},
                     rule=kept.rule,
                     dropped=dict(kept.dropped),
+                    notes=(*kept.notes, *rows_left_out(file, intervals)),
                 ),
                 intervals=intervals,
                 series=_series(file),

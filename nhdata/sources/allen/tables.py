@@ -60,7 +60,7 @@ def _read(path: Path) -> pd.DataFrame:
     """A table as text, by id; empty cells are NaN."""
     try:
         table = pd.read_csv(path, index_col="id", dtype=str)
-    except (ValueError, OSError) as error:
+    except (ValueError, TypeError, OSError) as error:  # without a column id pandas stumbles over its own words
         raise SourceError(path, f"not a table with a column id ({one_line(error)})", REMEDY) from error
     if not table.index.is_unique:
         raise SourceError(path, "has an id twice", REMEDY)

@@ -12,9 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nhdata.sources import SourceError
-from nhdata.sources._columns import add_columns
+from nhdata.sources._columns import EVERY_UNIT, add_columns, known_names
 from nhdata.sources.nwb.tables import read_column, read_columns
-from nhdata.sources.nwb.units import ELECTRODES, GoodUnits, known_names, read_spikes, spike_trains
+from nhdata.sources.nwb.units import ELECTRODES, GoodUnits, read_spikes, spike_trains
 
 MAX_ISI_VIOLATIONS = 0.5
 MAX_AMPLITUDE_CUTOFF = 0.1
@@ -23,7 +23,6 @@ RULE = (
     f"quality is good, isi_violations ≤ {MAX_ISI_VIOLATIONS}, amplitude_cutoff ≤ {MAX_AMPLITUDE_CUTOFF}, "
     f"presence_ratio ≥ {MIN_PRESENCE_RATIO}, peak channel valid and in a brain structure"
 )
-EVERY_UNIT = "every unit in the file (--no-filter)"
 METRICS = ("isi_violations", "amplitude_cutoff", "presence_ratio")
 NO_STRUCTURE = ("None", "")
 CCF = {
@@ -65,7 +64,7 @@ def read_units(path: Path, file: h5py.File, registered: pd.DataFrame | None, *, 
     time_s, row, last_s = read_spikes(path, table["spike_times"], bounds, kept)
     columns: dict[str, NDArray[Any]] = {"cluster_id": ids.astype(np.int64), "quality": quality}
     columns |= _places(peaks, registered, n_units)
-    add_columns(columns, read_columns(table, n_units), RENAMED)
+    notes = add_columns(columns, read_columns(table, n_units), RENAMED)
     if keep_all:
         columns["good"] = good
     return GoodUnits(
@@ -75,6 +74,7 @@ def read_units(path: Path, file: h5py.File, registered: pd.DataFrame | None, *, 
         last_s=last_s,
         rule=EVERY_UNIT if keep_all else RULE,
         dropped=Counter() if keep_all else dropped,
+        notes=tuple(notes),
     )
 
 

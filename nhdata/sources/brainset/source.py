@@ -14,6 +14,7 @@ import numpy as np
 
 from nhdata.recording import Provenance, Recording, Spikes
 from nhdata.sources import SessionRef, SourceError, SourceOptions
+from nhdata.sources._columns import EVERY_UNIT, NOT_SAID
 from nhdata.sources._files import AGAIN, describe_files, existing, one_line, safe_id
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class BrainsetSource:
     name = "brainset"
 
     def __init__(self, options: SourceOptions) -> None:
-        pass
+        self.keep_all = options.no_filter
 
     def iter_sessions(self, paths: Sequence[Path]) -> Iterator[SessionRef]:
         seen: set[Path] = set()
@@ -59,19 +60,22 @@ class BrainsetSource:
             names = _read_names(path, file)
             offset_s = _offset_s(path, file)
             units = read_units(path, file)
-            time_s, row, last_s = read_spikes(path, file, units.good)
+            kept = np.ones(len(units.good), bool) if self.keep_all else units.good
+            time_s, row, last_s = read_spikes(path, file, kept)
+            columns = {name: values[kept] for name, values in units.columns.items()}
             contents = read_contents(file, offset_s)
             return Recording(
                 source=self.name,
                 session_id=names.session_id,
                 spikes=Spikes(time_s + offset_s if offset_s else time_s, row),
-                units={name: values[units.good] for name, values in units.columns.items()},
+                units=columns | {"good": units.good} if self.keep_all else columns,
                 stop_s=max(last_s, _domain_stop_s(file)) + offset_s,
                 provenance=Provenance(
                     files=describe_files([path], path.parent),
                     original_ids=names.original_ids,
-                    rule=units.rule,
-                    dropped=dict(Counter(f"rated '{word}'" for word in units.columns["quality"][~units.good])),
+                    rule=EVERY_UNIT if self.keep_all else units.rule,
+                    dropped=dict(Counter(f"rated '{word}'" for word in units.columns["quality"][~kept])),
+                    notes=units.notes,
                 ),
                 intervals=contents.intervals,
                 series=contents.series,
@@ -112,7 +116,6 @@ def _read_names(path: Path, file: h5py.File) -> _Names:
     from nhdata.sources._hdf5 import members
     from nhdata.sources.brainset.tables import is_kind
     from nhdata.sources.nwb.tables import as_text
-    from nhdata.sources.nwb.units import NOT_SAID
 
     groups = {name: member for name, member in members(file).items() if is_kind(member, "Data")}
 

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nhdata.sources import SourceError
-from nhdata.sources._columns import add_columns, text_column
+from nhdata.sources._columns import REGIONS, add_columns, known_names, text_column
 from nhdata.sources._files import AGAIN
 from nhdata.sources._hdf5 import check_size, members
 from nhdata.sources._spikes import blocks, select_spikes
 from nhdata.sources.brainset.tables import fail, is_kind, read_columns
-from nhdata.sources.nwb.units import GOOD_WORDS, RATING_WORDS, REGIONS, known_names
+from nhdata.sources.nwb.units import GOOD_WORDS, RATING_WORDS
 
 RATINGS = ("quality", "unit_quality", "ks_label", "KSLabel", "group", "type")
 """Text columns that may rate units, in order of preference; one counts if it uses `RATING_WORDS`."""
@@ -31,6 +31,7 @@ class Units:
     columns: dict[str, NDArray[Any]]
     good: NDArray[np.bool_]
     rule: str
+    notes: tuple[str, ...] = ()
 
 
 def read_units(path: Path, file: h5py.File) -> Units:
@@ -53,8 +54,8 @@ def read_units(path: Path, file: h5py.File) -> Units:
         "region": _words(own, REGIONS, n_units),
         "quality": quality,
     }
-    add_columns(columns, own.items(), {"KSLabel": "ks_label"})
-    return Units(columns, good, rule)
+    notes = add_columns(columns, own.items(), {"KSLabel": "ks_label"})
+    return Units(columns, good, rule, tuple(notes))
 
 
 def _rate(own: dict[str, NDArray[Any]], n_units: int) -> tuple[NDArray[Any], NDArray[np.bool_], str]:

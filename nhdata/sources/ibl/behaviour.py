@@ -87,8 +87,8 @@ def read_behaviour(alf: Path) -> Behaviour:
 def _add(behaviour: Behaviour, folder: Path, own: set[str]) -> None:
     """Add what a folder has, but for the names in `own`; a name that is taken gets the folder's name behind it."""
     collection = Collection.open(folder)
-    intervals = read_intervals(collection)
-    series, notes = read_motion_energy(collection)
+    intervals, notes = read_intervals(collection)
+    series, left_out = read_motion_energy(collection)
     series |= read_wheel(collection)
     taken = {*behaviour.intervals, *behaviour.series}
     names = {
@@ -96,31 +96,40 @@ def _add(behaviour: Behaviour, folder: Path, own: set[str]) -> None:
     }
     behaviour.intervals |= {names[name]: table for name, table in intervals.items() if name in names}
     behaviour.series |= {names[name]: signal for name, signal in series.items() if name in names}
-    behaviour.notes += notes
+    behaviour.notes += notes + left_out
     behaviour.files |= collection.used
 
 
-def read_intervals(alf: Collection) -> dict[str, Columns]:
+def read_intervals(alf: Collection) -> tuple[dict[str, Columns], list[str]]:
     """``trials``, ``wheel_moves`` and ``licks``, as far as the folder has them.
 
     Trials come from the table, and from a file for each column where the table lacks it or there is none.
     A trial or movement whose start or stop is NaN is left out. A lick is a moment: it stops when it starts.
+
+    Returns
+    -------
+    tables : dict of str to Columns
+    notes : list of str
+        How many rows were left out.
     """
-    tables = {}
+    tables: dict[str, Columns] = {}
+    n_rows: dict[str, int] = {}
     if "trials.table.pqt" in alf or "trials.intervals.npy" in alf:
-        tables["trials"] = _read_trials(alf)
+        tables["trials"], n_rows["trials"] = _read_trials(alf)
     if "wheelMoves.intervals.npy" in alf:
         spans = alf.read("wheelMoves.intervals.npy", n_columns=2)
         amplitude = alf.find("wheelMoves.peakAmplitude.npy", len(spans))
         own = {} if amplitude is None else {"peakAmplitude": amplitude}
-        tables["wheel_moves"] = finite_spans(spans[:, 0], spans[:, 1], own)
+        tables["wheel_moves"], n_rows["wheel_moves"] = finite_spans(spans[:, 0], spans[:, 1], own), len(spans)
     if "licks.times.npy" in alf:
         licks_s = np.sort(alf.read("licks.times.npy", kinds="f"))
-        tables["licks"] = finite_spans(licks_s, licks_s, {})
-    return tables
+        tables["licks"], n_rows["licks"] = finite_spans(licks_s, licks_s, {}), len(licks_s)
+    gone = {name: n - len(tables[name]["start_s"]) for name, n in n_rows.items()}
+    notes = [f"{n} of {n_rows[name]} rows of {name} left out: no start or no stop" for name, n in gone.items() if n]
+    return tables, notes
 
 
-def _read_trials(alf: Collection) -> Columns:
+def _read_trials(alf: Collection) -> tuple[Columns, int]:
     table = dict(alf.read_table("trials.table.pqt")) if "trials.table.pqt" in alf else {}
     if "intervals_0" in table and "intervals_1" in table:
         start_s, stop_s = table.pop("intervals_0"), table.pop("intervals_1")
@@ -129,7 +138,7 @@ def _read_trials(alf: Collection) -> Columns:
     for name in TRIAL_COLUMNS:
         if name not in table and (values := alf.find(f"trials.{name}.npy", len(start_s))) is not None:
             table[name] = values
-    return finite_spans(start_s, stop_s, table)
+    return finite_spans(start_s, stop_s, table), len(start_s)
 
 
 def finite_spans(start_s: NDArray[Any], stop_s: NDArray[Any], own: Columns) -> Columns:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nhdata.sources import SourceError
+from nhdata.sources import SourceError, SourceOptions
 from nhdata.sources._columns import UNKNOWN, add_columns, text_column
 from nhdata.sources._files import AGAIN
 from nhdata.sources._spikes import cluster_ids, select_spikes
@@ -53,11 +53,11 @@ class Probe:
     files: set[Path]
 
 
-def read_probe(name: str, folder: Path, revision: str | None = None, drop_early: bool = False) -> Probe:
+def read_probe(name: str, folder: Path, options: SourceOptions) -> Probe:
     """Read the spike sorting in one collection.
 
     The session's clock is the behaviour's, and a probe may have been recording before it started. Spikes of
-    those first seconds have no place on it: they are an error, or, with `drop_early`, left out and noted.
+    those first seconds have no place on it: they are an error, or, with ``drop_early``, left out and noted.
 
     Parameters
     ----------
@@ -65,23 +65,24 @@ def read_probe(name: str, folder: Path, revision: str | None = None, drop_early:
         The probe's, e.g. ``probe00``.
     folder : Path
         The collection, e.g. ``.../alf/probe00/pykilosort``.
-    revision : str or None
-        Revision the spikes must be of. A file that was not revised then is taken as it was before.
-    drop_early : bool
-        Leave out spikes of up to a minute before 0 s.
+    options : SourceOptions
+        ``revision`` the spikes must be of (a file that was not revised then is taken as it was before),
+        ``drop_early`` to leave out spikes of up to a minute before 0 s, and ``no_filter`` to keep every cluster
+        that is rated.
 
     Raises
     ------
     SourceError
         If a file is missing or damaged, the files do not belong together, or no spikes are of `revision`.
     """
+    revision = options.revision
     alf = Collection.open(folder, revision)
     if revision is not None and alf.revision(SPIKES) != revision:
         raise _other_revisions(folder, revision)
     times = alf.read("spikes.times.npy", kinds="f")
     clusters = alf.read("spikes.clusters.npy", kinds="iu")
     n_early = _n_early(times)
-    if n_early and not drop_early:
+    if n_early and not options.drop_early:
         raise SourceError(
             alf.path("spikes.times.npy"),
             f"spike 0 is at {times[0]} s, {n_early} in all before 0 s of the session's clock",
@@ -97,37 +98,46 @@ def read_probe(name: str, folder: Path, revision: str | None = None, drop_early:
         raise SourceError(alf.path("spikes.clusters.npy"), problem, TOGETHER)
 
     good, rule = _good_rows(alf, metrics)
-    order = np.flatnonzero(good)[np.argsort(metrics["cluster_id"][good])]
-    good_ids = metrics["cluster_id"][order].astype(np.int64)
+    kept = np.ones(len(good), bool) if options.no_filter else good
+    order = np.flatnonzero(kept)[np.argsort(metrics["cluster_id"][kept])]
+    kept_ids = metrics["cluster_id"][order].astype(np.int64)
     if len(strangers := np.setdiff1d(metrics["cluster_id"], table)):
         problem = f"rates cluster {strangers[0]}, which clusters.* lack"
         raise SourceError(alf.path(_metrics_name(alf)), problem, TOGETHER)
     rated = np.isin(table, metrics["cluster_id"])
-    dropped = Counter({NOT_RATED: int((~rated).sum()), rule.replace("==", "!="): int(rated.sum()) - len(good_ids)})
+    dropped = Counter({NOT_RATED: int((~rated).sum()), rule.replace("==", "!="): int(rated.sum()) - len(kept_ids)})
 
-    time_s, row = select_spikes(alf.path("spikes.times.npy"), times, clusters, good_ids)
+    time_s, row = select_spikes(alf.path("spikes.times.npy"), times, clusters, kept_ids)
     units = {
-        "cluster_id": good_ids,
-        "probe": text_column([name] * len(good_ids)),
-        "quality": text_column(["good"] * len(good_ids)),
+        "cluster_id": kept_ids,
+        "probe": text_column([name] * len(kept_ids)),
+        "quality": text_column("good" if passed else "not good" for passed in good[order]),
     }
-    add_columns(units, _places(alf, good_ids, n_clusters).items(), {})
-    add_columns(units, _own_metrics(metrics, order).items(), RENAMED)
+    add_columns(units, _places(alf, kept_ids, n_clusters).items(), {})
+    left_out = add_columns(units, _own_metrics(metrics, order).items(), RENAMED)
+    notes = [f"{name}: {note}" for note in left_out]
+    if options.no_filter:
+        units["good"] = good[order]
+    if n_early:
+        notes.append(f"{name}: {n_early} spikes before 0 s of the session's clock left out")
+    if not len(times):
+        notes.append(f"{name}: no spikes")
     return Probe(
         time_s=time_s.astype(np.float64, copy=False),
         row=row,
         units=units,
         last_s=float(times[-1]) if len(times) else None,
-        rule=rule,
+        rule="every rated unit (--no-filter)" if options.no_filter else rule,
         dropped=+dropped,
         revision=alf.revision(SPIKES),
-        notes=(f"{name}: {n_early} spikes before 0 s of the session's clock left out",) if n_early else (),
+        notes=tuple(notes),
         files=alf.used,
     )
 
 
 def _other_revisions(folder: Path, revision: str) -> SourceError:
-    there = sorted({revision_of(path) or "none" for name in SPIKES for path in folder.glob(f"**/{name[:-3]}*npy")})
+    files = [path for name in SPIKES for path in folder.glob(f"**/{name[:-3]}*npy")]
+    there = sorted({revision_of(path) or "no revision" for path in files})
     problem = f"has no spikes of revision {revision}, but of {', '.join(there) or 'none'}"
     return SourceError(folder, problem, "name one that is there with --revision, or leave it out for the newest")
 

@@ -132,7 +132,7 @@ class IblSource:
         insertions = listed.insertions if listed else {}
         folders = probe_collections(session, self.options.revision)
         probes = [
-            read_probe(probe, folder, self.options.revision, self.options.drop_early)
+            read_probe(probe, folder, self.options)
             for probe, folder in folders.items()
             if not insertions or probe in insertions
         ]

@@ -26,9 +26,9 @@ LONGEST_SILENCE_S = 600.0
 class NwbSource:
     """NWB files (HDF5 or NWB-Zarr), or folders that hold them at any depth, or addresses; one file is one `Recording`.
 
-    A unit is good where the units table's text column ``quality`` says ``good``, ``sua`` or ``single unit``,
-    in capitals or not. Without it ``unit_quality``, ``group`` or ``KSLabel`` counts, if it uses such words.
-    Where no column rates the units, all are kept as ``unrated``.
+    A unit is good where the units table's boolean column ``good`` is true; else where its text column ``quality``
+    says ``good``, ``sua`` or ``single unit``, in capitals or not. Without it ``unit_quality``, ``group`` or
+    ``KSLabel`` counts, if it uses such words. Where no column rates the units, all are kept as ``unrated``.
 
     Regions and probes come from the units table or, by each unit's first electrode, from the electrodes
     table. NWB gives electrode coordinates in µm. Spans of time come from ``/intervals``, signals from
@@ -43,6 +43,7 @@ class NwbSource:
 
     def __init__(self, options: SourceOptions, http: Http | None = None) -> None:
         self.http = http or Http()
+        self.keep_all = options.no_filter
 
     def iter_sessions(self, paths: Sequence[Path]) -> Iterator[SessionRef]:
         for file in find_files(paths, "*.nwb"):
@@ -58,13 +59,14 @@ class NwbSource:
     def load(self, ref: SessionRef) -> Recording:
         from nhdata.sources.nwb.observed import unobserved
         from nhdata.sources.nwb.series import read_series
-        from nhdata.sources.nwb.tables import as_text, read_intervals
+        from nhdata.sources.nwb.tables import as_text, read_intervals, rows_left_out
         from nhdata.sources.nwb.units import read_units
 
         with self._open(ref, self.http) as (file, origin):
             identifier = read_identifier(ref.place, file)
-            good = read_units(ref.place, file)
+            good = read_units(ref.place, file, keep_all=self.keep_all)
             intervals = read_intervals(file)
+            notes = (*good.notes, *rows_left_out(file, intervals))
             ends_s = [float(table["stop_s"].max()) for table in intervals.values() if len(table["stop_s"])]
             ends_s = [end_s for end_s in ends_s if end_s <= good.last_s + LONGEST_SILENCE_S]
             stop_s = max([good.last_s, *ends_s])
@@ -81,6 +83,7 @@ class NwbSource:
                     original_ids={"identifier": identifier, **origin},
                     rule=good.rule,
                     dropped=dict(good.dropped),
+                    notes=notes,
                 ),
                 intervals=intervals,
                 series=read_series(file),

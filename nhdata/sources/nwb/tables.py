@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -116,6 +116,14 @@ def read_intervals(file: Group) -> dict[str, Columns]:
     """Tables of time spans under ``/intervals``, by name. Raises as `read_interval_table`."""
     tables = members(file["intervals"]) if isinstance(file.get("intervals"), Group) else {}
     return {safe_name(name): read_interval_table(table) for name, table in tables.items() if is_interval_table(table)}
+
+
+def rows_left_out(file: Group, intervals: Mapping[str, Columns]) -> Iterator[str]:
+    """A note for each table of `read_intervals` that has rows without a start or a stop."""
+    for name, table in members(file["intervals"]).items() if isinstance(file.get("intervals"), Group) else ():
+        found = intervals.get(safe_name(name))
+        if found is not None and is_interval_table(table) and (n := len(table["start_time"])) > len(found["start_s"]):
+            yield f"{n - len(found['start_s'])} of {n} rows of {name} left out: no start or no stop"
 
 
 def is_interval_table(table: Any) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nhdata.sources import SourceError
-from nhdata.sources._columns import UNKNOWN, add_columns, text_column
+from nhdata.sources._columns import EVERY_UNIT, NOT_SAID, REGIONS, UNKNOWN, add_columns, known_names, text_column
 from nhdata.sources._spikes import blocks, check_spike_times
 from nhdata.sources.nwb.nodes import Dataset, Group, check, read_all
 from nhdata.sources.nwb.tables import ragged_bounds, read_column, read_columns
@@ -22,9 +21,6 @@ RATINGS = ("quality", "unit_quality", "group", "KSLabel")
 """Columns that may hold a rating, in order of preference; after the first only if they use `RATING_WORDS`."""
 RATING_WORDS = frozenset({"good", "mua", "noise", "unsorted", "sua", "single unit", "multi unit", "multiunit"})
 GOOD_WORDS = frozenset({"good", "sua", "single unit"})
-REGIONS = ("location", "region", "brain_area", "brain_region")
-"""Columns of units that may name the brain region, in order of preference; before that of the electrodes."""
-NOT_SAID = frozenset({"", "unknown", "none", "nan", "n/a"})
 ELECTRODES = "general/extracellular_ephys/electrodes"
 RENAMED = {
     "cluster_id": "sorter_cluster_id",
@@ -44,10 +40,11 @@ class GoodUnits:
     last_s: float
     rule: str
     dropped: Counter[str]
+    notes: tuple[str, ...] = ()
 
 
-def read_units(path: Path | str, file: Group) -> GoodUnits:
-    """Read the good units.
+def read_units(path: Path | str, file: Group, *, keep_all: bool = False) -> GoodUnits:
+    """Read the good units, or with `keep_all` every unit, with a column ``good`` that says which ones are.
 
     Raises
     ------
@@ -57,23 +54,42 @@ def read_units(path: Path | str, file: Group) -> GoodUnits:
     table, bounds = spike_trains(path, file)
     n_units = len(bounds) - 1
     rated_by, rating, good = _rate(table, n_units)
-    time_s, row, last_s = read_spikes(path, table["spike_times"], bounds, good)
-    ids = read_column(table, "id", n_units)
-    columns: dict[str, NDArray[Any]] = {
-        "cluster_id": np.arange(n_units) if ids is None else ids.astype(np.int64),
-        "quality": rating,
-    }
-    columns |= _places(file, table, n_units)
-    own = (column for column in read_columns(table, n_units) if column[0] != rated_by)
-    add_columns(columns, own, RENAMED)
+    kept = np.ones(n_units, bool) if keep_all else good
+    time_s, row, last_s = read_spikes(path, table["spike_times"], bounds, kept)
+    places = _places(file, table, n_units)
+    ids, notes = _numbers(table, places["probe"])
+    columns: dict[str, NDArray[Any]] = {"cluster_id": ids, "quality": rating, **places}
+    own = [column for column in read_columns(table, n_units) if column[0] != rated_by]
+    if notes and (said := read_column(table, "id", n_units)) is not None:
+        own.append(("source_id", said))
+    notes += add_columns(columns, own, RENAMED)
+    if keep_all:
+        columns["good"] = good
     return GoodUnits(
         time_s=time_s,
         row=row,
-        units={name: values[good] for name, values in columns.items()},
+        units={name: values[kept] for name, values in columns.items()},
         last_s=last_s,
-        rule=f"{rated_by} is good, sua or single unit" if rated_by else "every unit, as the file rates none",
-        dropped=Counter(f"rated '{word}'" for word in rating[~good]),
+        rule=EVERY_UNIT if keep_all else _rule(rated_by),
+        dropped=Counter(f"rated '{word}'" for word in rating[~kept]),
+        notes=tuple(notes),
     )
+
+
+def _rule(rated_by: str | None) -> str:
+    if rated_by is None:
+        return "every unit, as the file rates none"
+    return "column good" if rated_by == "good" else f"{rated_by} is good, sua or single unit"
+
+
+def _numbers(table: Group, probe: NDArray[Any]) -> tuple[NDArray[np.int64], list[str]]:
+    """Each unit's number: its ``id``, or its row where those are no whole numbers or repeat, which a note says."""
+    ids = read_column(table, "id", len(probe))
+    if ids is None:
+        return np.arange(len(probe)), []
+    if ids.dtype.kind in "iu" and len(set(zip(probe.tolist(), ids.tolist(), strict=True))) == len(ids):
+        return ids.astype(np.int64), []
+    return np.arange(len(probe)), ["the ids of units repeat or are no whole numbers: cluster_id is the row"]
 
 
 def spike_trains(path: Path | str, file: Group) -> tuple[Group, NDArray[np.int64]]:
@@ -105,6 +121,9 @@ def spike_trains(path: Path | str, file: Group) -> tuple[Group, NDArray[np.int64
 
 def _rate(table: Group, n_units: int) -> tuple[str | None, NDArray[Any], NDArray[np.bool_]]:
     """The column that rates the units, if any does, each unit's rating in its words, and which are good."""
+    says = read_column(table, "good", n_units)
+    if says is not None and says.dtype == bool:
+        return "good", text_column("good" if good else "not good" for good in says), says
     for name in RATINGS:
         rating = _text(table, name, n_units)
         words = [] if rating is None else [word.strip().lower() for word in rating]
@@ -217,9 +236,3 @@ def _name_of(file: h5py.File, reference: h5py.Reference) -> str:
 def _text(table: Group, name: str, n_units: int) -> NDArray[Any] | None:
     values = read_column(table, name, n_units)
     return values if values is not None and values.dtype == object else None
-
-
-def known_names(names: Iterable[Any] | None, n_units: int) -> NDArray[Any]:
-    """`n_units` names as an object array, with one word for not known; None means that none is known."""
-    texts = [UNKNOWN] * n_units if names is None else [str(name).strip() for name in names]
-    return text_column(UNKNOWN if text.lower() in NOT_SAID else text for text in texts)

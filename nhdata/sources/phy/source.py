@@ -14,28 +14,35 @@ from numpy.typing import NDArray
 
 from nhdata.recording import Provenance, Recording, Spikes
 from nhdata.sources import SessionRef, SourceError, SourceOptions
-from nhdata.sources._columns import UNKNOWN, add_columns, text_column
+from nhdata.sources._columns import EVERY_UNIT, REGIONS, add_columns, known_names, text_column
 from nhdata.sources._files import AGAIN, describe_files, existing, read_npy, safe_id, sha256
-from nhdata.sources._spikes import cluster_ids, select_spikes
+from nhdata.sources._spikes import blocks, cluster_ids, select_spikes
 from nhdata.sources.phy.tables import read_cluster_table, read_sample_rate
 
 RATINGS = (
     ("cluster_group.tsv", "group"),
     ("cluster_group.tsv", "KSLabel"),  # until someone curates it, Kilosort's own copy of cluster_KSLabel.tsv
     ("cluster_info.tsv", "group"),
+    ("cluster_groups.csv", "group"),  # Phy 1
     ("cluster_KSLabel.tsv", "KSLabel"),
 )
 """Tables that rate clusters, and their column; the first that rates any counts, for all clusters."""
-RENAMED = {"ch": "peak_channel", "depth": "depth_um", "fr": "firing_rate_hz", "KSLabel": "ks_label"}
+RENAMED = {
+    "ch": "peak_channel",
+    "depth": "depth_um",
+    "fr": "firing_rate_hz",
+    "KSLabel": "ks_label",
+    "quality": "source_quality",
+}
 
 
 class PhySource:
     """Folders with ``spike_times.npy``, or folders that hold such at any depth; one is one `Recording`.
 
     A cluster is good where ``cluster_group.tsv`` says ``good``, whatever Kilosort thought; without that file
-    the groups in ``cluster_info.tsv`` count, then ``cluster_KSLabel.tsv``; without any, every cluster is kept
-    as ``unrated``. A cluster that the table passes over was not curated, which is usual in Phy: it is left
-    out and counted, not an error.
+    the groups in ``cluster_info.tsv`` count, then Phy 1's ``cluster_groups.csv``, then ``cluster_KSLabel.tsv``;
+    without any, every cluster is kept as ``unrated``. A cluster that the table passes over was not curated,
+    which is usual in Phy: it is left out and counted, not an error.
 
     The sample rate comes from ``params.py``, else from `SourceOptions`. The session's id is the folder's name
     and the start of the SHA-256 of ``spike_times.npy``, which curation leaves as it is.
@@ -45,6 +52,7 @@ class PhySource:
 
     def __init__(self, options: SourceOptions) -> None:
         self._sample_rate_hz = options.sample_rate_hz
+        self._keep_all = options.no_filter
 
     def iter_sessions(self, paths: Sequence[Path]) -> Iterator[SessionRef]:
         seen: set[Path] = set()
@@ -62,42 +70,68 @@ class PhySource:
         folder = ref.path
         rate_hz = read_sample_rate(folder, self._sample_rate_hz)
         times_path = folder / "spike_times.npy"
-        samples = read_npy(times_path, kinds="iu")
+        samples = _whole_numbers(times_path)
         if not len(samples):
             raise SourceError(times_path, "empty recording, no spikes", AGAIN)
         names = ("spike_clusters.npy", "spike_templates.npy")
         clusters_path = next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
-        clusters = read_npy(clusters_path, kinds="iu")
+        clusters = _whole_numbers(clusters_path)
 
         ids = cluster_ids(clusters)
         rating, good, rule = _rate(folder, ids)
-        time, row = select_spikes(times_path, samples, clusters, ids[good])
+        kept = np.ones(len(ids), bool) if self._keep_all else good
+        time, row = select_spikes(times_path, samples, clusters, ids[kept])
+        tables = _cluster_tables(folder)
+        own = [column for path in tables for column in _columns_of(path, ids)]
         units: dict[str, NDArray[Any]] = {
             "cluster_id": ids,
             "probe": text_column([_probe_name(folder)] * len(ids)),
-            "region": text_column([UNKNOWN] * len(ids)),
+            "region": _region(own, len(ids)),
             "quality": rating,
         }
-        tables = _cluster_tables(folder)
-        for path in tables:
-            add_columns(units, _columns_of(path, ids), RENAMED)
+        notes = add_columns(units, own, RENAMED)
+        if self._keep_all:
+            units["good"] = good
+        if not (folder / "params.py").is_file():
+            notes.append(f"{rate_hz:g} samples per second by the user's word")
         read = [times_path, clusters_path, *tables, *folder.glob("params.py")]
         return Recording(
             source=self.name,
             session_id=_session_id(folder),
             spikes=Spikes(time, row, rate_hz),
-            units={name: values[good] for name, values in units.items()},
+            units={name: values[kept] for name, values in units.items()},
             stop_s=float(samples[-1]) / rate_hz,
             provenance=Provenance(
                 files=describe_files(read, folder),
                 original_ids={"folder": folder.name},
-                rule=rule,
-                dropped=dict(Counter(rating[~good])),
-                notes=()
-                if (folder / "params.py").is_file()
-                else (f"{rate_hz:g} samples per second by the user's word",),
+                rule=EVERY_UNIT if self._keep_all else rule,
+                dropped=dict(Counter(rating[~kept])),
+                notes=tuple(notes),
             ),
         )
+
+
+def _whole_numbers(path: Path) -> NDArray[Any]:
+    """An array of whole numbers, which MATLAB saves as doubles."""
+    values = read_npy(path)
+    if values.dtype.kind != "f":
+        return values
+    whole = np.empty(len(values), np.int64)
+    for block in blocks(len(values)):
+        part = values[block]
+        is_whole = np.isfinite(part) & (np.abs(part) < 2**53) & (part == np.floor(part))
+        if not is_whole.all():
+            i = int(is_whole.argmin())
+            remedy = "export it again in whole numbers: samples, not seconds"
+            raise SourceError(path, f"entry {block.start + i} is {part[i]}, not a whole number", remedy)
+        whole[block] = part
+    return whole
+
+
+def _region(own: list[tuple[str, NDArray[Any]]], n_units: int) -> NDArray[Any]:
+    """The first text column that names brain regions, by the names that NWB files use."""
+    named = {name.lower(): values for name, values in own if values.dtype == object}
+    return known_names(next((named[name] for name in REGIONS if name in named), None), n_units)
 
 
 def _phy_folders(path: Path) -> Iterator[Path]:
@@ -132,7 +166,8 @@ def _probe_name(folder: Path) -> str:
 
 def _cluster_tables(folder: Path) -> list[Path]:
     """Tables with a row per cluster; ``cluster_info.tsv`` first, as it repeats the others."""
-    return sorted(folder.glob("cluster_*.tsv"), key=lambda path: (path.name != "cluster_info.tsv", path.name))
+    found = [*folder.glob("cluster_*.tsv"), *folder.glob("cluster_*.csv")]
+    return sorted(found, key=lambda path: (path.name != "cluster_info.tsv", path.name))
 
 
 def _rate(folder: Path, ids: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.bool_], str]:

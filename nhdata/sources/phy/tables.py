@@ -67,7 +67,7 @@ def _assigned(path: Path, name: str) -> Any:
 
 
 def read_cluster_table(path: Path) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:
-    """A tab-separated table with a row per cluster, as Phy and Kilosort write it.
+    """A table with a row per cluster, as Phy and Kilosort write it: of tabs, or of commas where its head has no tab.
 
     Returns
     -------
@@ -82,7 +82,9 @@ def read_cluster_table(path: Path) -> tuple[NDArray[np.int64], dict[str, NDArray
         If there is no such column or an id is not a whole number.
     """
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        header, *rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)) or [[]]
+        lines = file.readlines()
+    delimiter = "\t" if "\t" in "".join(lines[:1]) else ","
+    header, *rows = list(csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)) or [[]]
     key = next((header.index(name) for name in ("cluster_id", "id") if name in header), None)
     if key is None:
         raise SourceError(path, "has no column 'cluster_id' or 'id'", "save it again in Phy")

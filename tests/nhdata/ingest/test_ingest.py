@@ -142,7 +142,9 @@ def test_too_few_good_units_are_skipped_and_counted(run, root, sortings, sort_sp
     assert len(report.ingested) == 3
     (skipped,) = report.skipped
     assert skipped.path == str(sortings / "poor")
-    assert skipped.reason == "9 good units (every cluster, as no table rates them), fewer than 10"
+    assert (
+        skipped.reason == "9 good units (every cluster, as no table rates them), fewer than 10: lower --min-good-units"
+    )
     assert len(run(min_good_units=9).ingested) == 1
 
 

@@ -177,7 +177,10 @@ def test_the_command_ingests_what_it_downloaded(uv, realdata: Path, tmp_path: Pa
     store = str(tmp_path / "data.zarr")
     arguments = ["ingest", "--source", "allen", "--download", "--limit", "1", str(tmp_path), "--store", store]
     done = CliRunner().invoke(cli, arguments)
-    assert (done.exit_code, done.stdout) == (0, "715093703  allen  38 units  242704 spikes\n")
+    assert (done.exit_code, done.stdout) == (
+        0,
+        "715093703  allen  38 of 119 units  242704 spikes  session_715093703.nwb\n",
+    )
 
 
 @pytest.mark.parametrize("arguments", [["--source", "nwb", "x"], ["--source", "allen", "x", "y"]])

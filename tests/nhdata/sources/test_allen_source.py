@@ -393,3 +393,9 @@ def test_the_cache_that_allensdk_wrote(realdata: Path) -> None:
     assert (recording.subject, recording.date) == ("699733581", "2019-01-19")
     assert recording.provenance.original_ids["session_type"] == "brain_observatory_1.1"
     assert load_one(folder, no_filter=True).n_units == 119
+
+
+def test_a_table_of_sessions_that_is_none_is_named(cache: Path) -> None:
+    (cache / "sessions.csv").write_text("foo\n")
+    with pytest.raises(SourceError, match=r"sessions\.csv: not a table with a column id"):
+        load_one(cache)

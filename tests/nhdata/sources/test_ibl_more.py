@@ -15,6 +15,7 @@ from nhdata.sources.ibl.source import IblSource
 
 EID, PID = "6713a4a7-faed-4df2-acab-ee4e63326f8d", "56f2a378-78d2-4132-b3c8-8c1ba82be598"
 HEADER = ",pid,eid,probe_name,session_number,date,subject,lab\n"
+NO_START = "1 of 3 rows of trials left out: no start or no stop"
 ROW = f"0,{PID},{EID},probe01,2,2023-04-05,AB_001,alab\n"
 
 
@@ -65,7 +66,9 @@ def test_spikes_by_revision_and_behaviour_newest(alf_session: Path) -> None:
 
 def test_a_revision_that_is_not_there_is_named_with_those_that_are(alf_session: Path) -> None:
     revise(probe00(alf_session), "2024-05-06", 1.0)
-    with pytest.raises(SourceError, match=r"pykilosort: has no spikes of revision 2023-01-01, but of 2024-05-06, none"):
+    with pytest.raises(
+        SourceError, match=r"pykilosort: has no spikes of revision 2023-01-01, but of 2024-05-06, no revision"
+    ):
         load(alf_session, revision="2023-01-01")
     with pytest.raises(SourceError, match="probe01: has no spikes of revision 2024-05-06, but of none"):
         load(alf_session, revision="2024-05-06")
@@ -132,6 +135,7 @@ def test_motion_energy_where_the_times_fit(alf_session: Path) -> None:
     np.testing.assert_array_equal(left.value, energy)
     assert not {"motion_energy_right", "motion_energy_body"} & recording.series.keys()
     assert recording.provenance.notes == (
+        NO_START,
         "motion energy of the right camera left out: 97 frames, 90 times",
         "motion energy of the body camera left out: its times are not in order",
     )
@@ -167,7 +171,8 @@ def test_spikes_before_the_session_clock_are_left_out_and_noted(alf_session: Pat
     recording = load(alf_session, drop_early=True)
     rows = recording.spikes.unit < 3
     np.testing.assert_array_equal(recording.spikes.time[rows], times[(times >= 0) & np.isin(clusters, [1, 3, 5])])
-    assert recording.provenance.notes == (f"probe00: {n_early} spikes before 0 s of the session's clock left out",)
+    left_out = f"probe00: {n_early} spikes before 0 s of the session's clock left out"
+    assert recording.provenance.notes == (left_out, NO_START)
 
 
 @pytest.mark.parametrize("early", [[-1.0, -2.0], [-1.0, np.nan], [-np.inf, -1.0], [-1.0, 3.0, -1.0]])
@@ -252,3 +257,15 @@ def test_the_brain_wide_map_freeze(realdata: Path) -> None:
 def test_a_wheel_of_absurd_length_is_not_resampled() -> None:
     time_s = np.array([0.0, 1.0, 1e9])
     assert wheel_velocity(time_s, np.zeros(3))[0].size == 0
+
+
+def test_without_the_filter_every_rated_cluster_is_kept_and_marked(alf_session) -> None:
+    good, every = load(alf_session), load(alf_session, no_filter=True)
+    assert every.n_units > good.n_units == every.units["good"].sum()
+    for column in ("probe", "cluster_id"):
+        assert every.units[column][every.units["good"]].tolist() == good.units[column].tolist()
+    assert sum(every.provenance.dropped.values()) < sum(good.provenance.dropped.values())
+
+
+def test_trials_without_an_end_are_noted(alf_session) -> None:
+    assert NO_START in load(alf_session).provenance.notes

@@ -224,3 +224,54 @@ def test_what_real_files_say_besides(realdata: Path) -> None:
     assert hc3.n_units == 61
     assert sorted(set(hc3.units["probe"])) == [f"shank{i}" for i in range(1, 9)]
     assert hc3.series["position"].value.shape == (30137, 2)
+
+
+def change_units(path: Path, **columns) -> None:
+    with h5py.File(path, "a") as file:
+        for name, values in columns.items():
+            if name in file["units"]:
+                del file["units"][name]
+            file["units"][name] = values
+
+
+def test_ids_that_repeat_or_are_words_are_replaced_by_the_row(nwb_file) -> None:
+    whole = load_one(nwb_file)
+    n = h5py.File(nwb_file)["units/id"].shape[0]
+    for ids in (np.full(n, 7), np.array([f"u{k}" for k in range(n)], dtype=h5py.string_dtype())):
+        change_units(nwb_file, id=ids)
+        recording = load_one(nwb_file)
+        np.testing.assert_array_equal(recording.spikes.time, whole.spikes.time)
+        assert set(recording.units["cluster_id"]) <= set(range(n))
+        assert {str(i) for i in recording.units["source_id"]} <= {"7", *(f"u{k}" for k in range(n))}
+        assert "cluster_id is the row" in recording.provenance.notes[0]
+
+
+def test_a_column_good_decides_and_the_filter_can_be_left_off(nwb_file) -> None:
+    n = h5py.File(nwb_file)["units/id"].shape[0]
+    good = np.arange(n) % 2 == 0
+    change_units(nwb_file, good=good)
+    recording = load_one(nwb_file)
+    assert (recording.n_units, recording.provenance.rule) == (good.sum(), "column good")
+    source = NwbSource(SourceOptions(no_filter=True))
+    every = source.load(next(source.iter_sessions([nwb_file])))
+    assert every.n_units == n
+    np.testing.assert_array_equal(every.units["good"], good)
+    with h5py.File(nwb_file) as file:
+        assert len(every.spikes.time) == file["units/spike_times"].shape[0]
+
+
+def test_what_is_left_out_is_noted_and_a_wrong_spike_names_its_unit(nwb_file) -> None:
+    n = h5py.File(nwb_file)["units/id"].shape[0]
+    change_units(nwb_file, story=np.array(["x" * 300] * n, dtype=h5py.string_dtype()))
+    with h5py.File(nwb_file, "a") as file:
+        file["intervals/trials/stop_time"][0] = np.nan
+        n_trials = len(file["intervals/trials/stop_time"])
+        first, second = file["units/spike_times_index"][:2]
+    notes = load_one(nwb_file).provenance.notes
+    assert notes[0].startswith("column story left out")
+    assert notes[1] == f"2 of {n_trials} rows of trials left out: no start or no stop"
+    with h5py.File(nwb_file, "a") as file:
+        file["units/spike_times"][second - 1] = np.nan
+    with pytest.raises(SourceError, match=rf"spike {second - 1} is at nan, not a number, in row 1 of units"):
+        load_one(nwb_file)
+    assert second > first

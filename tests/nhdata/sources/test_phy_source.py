@@ -143,7 +143,7 @@ SPOIL = {
         lambda path: resave(path, np.r_[5, 4, np.full(798, 9)].astype("u8")),
         "spike 1 is",
     ),
-    "seconds": ("spike_times.npy", lambda path: resave(path, np.linspace(0, 1, 800)), "holds float64"),
+    "seconds": ("spike_times.npy", lambda path: resave(path, np.linspace(0, 1, 800)), "not a whole number"),
     "objects": ("spike_times.npy", lambda path: resave(path, np.array([None] * 800)), "Python objects"),
     "empty": ("spike_times.npy", lambda path: resave(path, np.empty(0, np.uint64)), "empty recording"),
     "lengths": ("spike_times.npy", lambda path: resave(path, np.arange(3)), "3 spike times but 800"),
@@ -192,3 +192,51 @@ def test_a_file_beside_sortings_is_not_taken_for_them(phy_folder) -> None:
     note.write_text("in folders below")
     with pytest.raises(SourceError, match=r"README\.md: no spike_times\.npy"):
         next(PhySource(SourceOptions()).iter_sessions([note]))
+
+
+def test_whole_numbers_that_matlab_saved_as_doubles(phy_folder) -> None:
+    before = load_one(phy_folder)
+    for name in ("spike_times.npy", "spike_clusters.npy"):
+        np.save(phy_folder / name, np.load(phy_folder / name).astype(np.float64))
+    after = load_one(phy_folder)
+    np.testing.assert_array_equal(after.spikes.time, before.spikes.time)
+    np.testing.assert_array_equal(after.spikes.unit, before.spikes.unit)
+    np.save(phy_folder / "spike_times.npy", np.load(phy_folder / "spike_times.npy") / 30000)
+    with pytest.raises(SourceError, match=r"spike_times\.npy: entry \d+ is 0\.\d+, not a whole number"):
+        load_one(phy_folder)
+
+
+@pytest.mark.parametrize("delimiter", ["\t", ","])
+def test_the_groups_of_phy_1_count(phy_folder, delimiter) -> None:
+    before = load_one(phy_folder)
+    groups = (phy_folder / "cluster_group.tsv").read_text().replace("\t", delimiter)
+    for table in phy_folder.glob("cluster_*.tsv"):
+        table.unlink()
+    (phy_folder / "cluster_groups.csv").write_text(groups)
+    after = load_one(phy_folder)
+    assert after.units["cluster_id"].tolist() == before.units["cluster_id"].tolist()
+    assert after.provenance.rule == "group == 'good' in cluster_groups.csv"
+    assert "cluster_groups.csv" in [file.name for file in after.provenance.files]
+
+
+def test_columns_by_the_names_of_ours_are_kept(phy_folder) -> None:
+    ids = np.unique(np.load(phy_folder / "spike_clusters.npy"))
+    for name, values in {"quality": "A", "brain_area": "CA1", "notes": "x" * 300}.items():
+        rows = "".join(f"{i}\t{values}\n" for i in ids)
+        (phy_folder / f"cluster_{name}.tsv").write_text(f"cluster_id\t{name}\n{rows}")
+    recording = load_one(phy_folder)
+    assert set(recording.units["source_quality"]) == {"A"}
+    assert set(recording.units["quality"]) == {"good"}
+    assert set(recording.units["region"]) == {"CA1"}
+    assert [note.split(":")[0] for note in recording.provenance.notes] == ["column notes left out"]
+
+
+def test_without_the_filter_every_cluster_is_kept_and_marked(phy_folder) -> None:
+    good = load_one(phy_folder)
+    source = PhySource(SourceOptions(no_filter=True))
+    recording = source.load(next(source.iter_sessions([phy_folder])))
+    clusters = np.load(phy_folder / "spike_clusters.npy").ravel()
+    assert recording.units["cluster_id"].tolist() == np.unique(clusters).tolist()
+    assert len(recording.spikes.time) == len(clusters)
+    assert recording.units["cluster_id"][recording.units["good"]].tolist() == good.units["cluster_id"].tolist()
+    assert recording.provenance.dropped == {}
