@@ -70,7 +70,7 @@ def test_a_revision_that_is_not_there_is_named_with_those_that_are(alf_session: 
         SourceError, match=r"pykilosort: has no spikes of revision 2023-01-01, but of 2024-05-06, no revision"
     ):
         load(alf_session, revision="2023-01-01")
-    with pytest.raises(SourceError, match="probe01: has no spikes of revision 2024-05-06, but of none"):
+    with pytest.raises(SourceError, match="probe01: has no spikes of revision 2024-05-06, but of no revision"):
         load(alf_session, revision="2024-05-06")
 
 
