@@ -13,10 +13,6 @@ from nhcli.output import print_json, progress_bar
 if TYPE_CHECKING:
     from nhmodel.evaluation.result import Evaluation
 
-NOT_FAIR = {
-    "valid": "chose the weights and tuned the baselines: no fair test of either",
-    "train": "is what the model and the baselines learnt from: no test at all",
-}
 COLUMNS = {
     "unit_bps": "per unit",
     "poisson_d2": "Poisson D2",
@@ -66,7 +62,7 @@ def print_scores(result: Evaluation, value: dict[str, Any]) -> None:
     value : dict
         ``result.to_json(run)``.
     """
-    from nhmodel.evaluation.result import tables
+    from nhmodel.evaluation.result import NOT_FAIR, tables
 
     windows = f"{value['n_windows']} windows of {result.horizon_s} s in bins of {result.bin_s} s"
     click.echo(f"{value['run'] or 'baselines'}: {windows}, split {result.split}")

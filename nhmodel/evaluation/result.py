@@ -15,6 +15,11 @@ from nhmodel.metrics import ScoreSums, SessionSums, scores
 
 MODEL = "neurohorizon"
 ORACLES = ("null", "flat", "true_rate")
+NOT_FAIR = {
+    "valid": "chose the weights and tuned the baselines: no fair test of either",
+    "train": "is what the model and the baselines learnt from: no test at all",
+}
+"""What is wrong with a score on these splits."""
 HEADLINES = ("seen", "hybrid", "adapted", "zero-shot", "learned", "unseen")
 """The regime that ``delta_best_baseline`` speaks of is the first of these that was scored."""
 

@@ -13,7 +13,7 @@ from bokeh.models.annotations import Slope, Span
 
 from nhdata.report.draw import ACCENT, COLORS, GREY, INK, WARM, distinct, legend_right, plain_ticks, plot, short
 from nhdata.report.parts import Panel, Table
-from nhmodel.evaluation.result import HEADLINES, MODEL, ORACLES, tables
+from nhmodel.evaluation.result import HEADLINES, MODEL, NOT_FAIR, ORACLES, tables
 
 LABELS = {
     MODEL: "NeuroHorizon",
@@ -60,8 +60,9 @@ def label(name: str) -> str:
 
 
 def verdicts(value: Row) -> list[str]:
-    """A sentence for each way to know the units: is the model better than the best baseline?"""
-    return [_verdict(delta) for delta in value["deltas_by_regime"]]
+    """A sentence for each way to know the units: is the model better than the best baseline? And is the test fair?"""
+    unfair = [f"Split '{value['split']}' {NOT_FAIR[value['split']]}."] if value["split"] in NOT_FAIR else []
+    return [*(_verdict(delta) for delta in value["deltas_by_regime"]), *unfair]
 
 
 def _verdict(delta: Row) -> str:
@@ -285,7 +286,7 @@ def _calibration(value: Row) -> list[Panel]:
     plain_ticks(made.yaxis)
     legend_right(made)
     caption = (
-        "A point holds all bins of one unit in one window whose forecast was alike, 200 or more. On the dashed line "
+        "A point holds all bins, of whatever window and unit, that were forecast alike: 200 or more. On the dashed line "
         "the model means what it says; below it, it promises too much."
     )
     return [Panel("Predicted against observed rate", caption, made)]

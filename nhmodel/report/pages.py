@@ -65,7 +65,7 @@ def scores_page(value: dict[str, Any]) -> Page:
         ("split", str(value["split"])),
         ("windows' hash", str(value["windows_hash"])[:16]),
     ]
-    return Page("Baselines", facts, [], score_panels(value))
+    return Page("Baselines", facts, verdicts(value), score_panels(value))
 
 
 @contextmanager

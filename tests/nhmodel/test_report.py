@@ -66,6 +66,11 @@ def test_a_run_that_was_not(run: Path) -> None:
     assert "--store" in page.notes[0]
 
 
+def test_a_split_that_is_no_test_is_called_so(run: Path, value: dict) -> None:
+    assert not any("no fair test" in note for note in run_page(KeptRun.read(run), value).notes)
+    assert "no fair test" in run_page(KeptRun.read(run), value | {"split": "valid"}).notes[-1]
+
+
 def test_scores_are_kept_with_a_run_and_told_when_stale(copied: Path, value: dict) -> None:
     add_scores(copied, value)
     kept = run_page(KeptRun.read(copied))
