@@ -286,8 +286,8 @@ def _calibration(value: Row) -> list[Panel]:
     plain_ticks(made.yaxis)
     legend_right(made)
     caption = (
-        "A point holds all bins, of whatever window and unit, that were forecast alike: 200 or more. On the dashed line "
-        "the model means what it says; below it, it promises too much."
+        "A point holds all bins, of whatever window and unit, that were forecast alike: 200 or more. On the dashed "
+        "line the model means what it says; below it, it promises too much."
     )
     return [Panel("Predicted against observed rate", caption, made)]
 
