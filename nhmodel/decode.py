@@ -72,9 +72,9 @@ def decode(
     ----------
     run, store_path : path
     target : str
-        A series (``wheel_velocity``, ``running_speed``, …), of which the mean over the last 100 ms of each history is
-        read and scored by R²; or ``trials.<column>``, the label of a trial, read from the first window that ends at
-        least a history after the onset and scored by balanced accuracy.
+        A series (``wheel_velocity``, ``running_speed``, …; ``position.0`` for one column of several), of which the
+        mean over the last 100 ms of each history is read and scored by R²; or ``trials.<column>``, the label of a
+        trial, read from the first window that ends at least a history after the onset and scored by balanced accuracy.
     on_skip : callable
         Told of sessions that are left out, and why.
 
@@ -86,7 +86,7 @@ def decode(
     Raises
     ------
     UserError
-        If no session has the target.
+        If no session has the target, or it is a series of several columns and names none of them.
     """
     info, model = RunInfo.read(Path(run)), load(run)
     torch.set_num_threads(info.config.train.threads or free_threads())
@@ -118,19 +118,11 @@ def decode(
 def _target(session: Session, target: str) -> Callable[[Floats, float], NDArray[Any]] | None:
     """What gives the target at some times, NaN (or '') where there is none; None if the session lacks it."""
     table, dot, column = target.partition(".")
+    found = session.series().get(table)
+    if found is not None:
+        return _mean(found[0], _column(table, found[1], column))
     if not dot:
-        found = session.series().get(target)
-        if found is None or found[1].ndim != 1 or not len(found[0]):
-            return None
-        time_s, value, _ = found
-
-        def mean(at_s: Floats, history_s: float) -> NDArray[Any]:
-            total = np.concatenate([[0.0], np.cumsum(value, dtype=np.float64)])
-            lo, hi = (np.searchsorted(time_s, edge) for edge in (at_s - TARGET_S, at_s))
-            with np.errstate(invalid="ignore", divide="ignore"):
-                return np.where(hi > lo, (total[hi] - total[lo]) / (hi - lo), np.nan)
-
-        return mean
+        return None
     trials = session.intervals().get(table, {})
     if column not in trials:
         return None
@@ -145,6 +137,33 @@ def _target(session: Session, target: str) -> Callable[[Floats, float], NDArray[
         return out
 
     return of_trial
+
+
+def _column(name: str, value: NDArray[Any], column: str) -> Floats:
+    """The one signal of a series, or the column of that number. Raises UserError if there is none such."""
+    if value.ndim == 1 and not column:
+        return value.astype(np.float64)
+    if value.ndim == 2 and column.isdecimal() and int(column) < value.shape[1]:
+        return value[:, int(column)].astype(np.float64)
+    n = 1 if value.ndim == 1 else value.shape[1]
+    names = name if value.ndim == 1 else ", ".join(f"{name}.{k}" for k in range(n))
+    raise UserError(f"{name} has {n} columns", f"name one: {names}")
+
+
+def _mean(time_s: Floats, value: Floats) -> Callable[[Floats, float], NDArray[Any]] | None:
+    """The mean of what was measured in the last `TARGET_S` before some times; None of an empty signal."""
+    if not len(time_s):
+        return None
+    measured = np.isfinite(value)
+    total = np.concatenate([[0.0], np.cumsum(np.where(measured, value, 0.0))])
+    count = np.concatenate([[0], np.cumsum(measured)])
+
+    def mean(at_s: Floats, history_s: float) -> NDArray[Any]:
+        lo, hi = (np.searchsorted(time_s, edge) for edge in (at_s - TARGET_S, at_s))
+        n = count[hi] - count[lo]
+        return np.where(n > 0, (total[hi] - total[lo]) / np.maximum(n, 1), np.nan)
+
+    return mean
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -78,10 +79,27 @@ def test_states_look_at_the_past_alone(
     assert torch.equal(model.states(other, units), states)
 
 
-@pytest.mark.parametrize("target", ["smell", "trials.smell", "true_rate_hz", "licks.start_s"])
+@pytest.mark.parametrize("target", ["smell", "trials.smell", "licks.start_s"])
 def test_what_no_session_has_is_named(target: str, run: Path, store: Path) -> None:
     with pytest.raises(UserError, match=f"no session of the run has '{target}'"):
         decode(run, store, target)
+
+
+@pytest.mark.parametrize("target", ["true_rate_hz", "true_rate_hz.x", "true_rate_hz.999"])
+def test_a_series_of_several_columns_wants_one_of_them(target: str, run: Path, store: Path) -> None:
+    with pytest.raises(UserError, match=r"true_rate_hz has \d+ columns: name one: true_rate_hz\.0, true_rate_hz\.1"):
+        decode(run, store, target)
+
+
+def test_moments_that_were_not_measured_cost_no_others() -> None:
+    time_s = np.arange(100) * 0.01
+    value = np.column_stack([np.arange(100.0), -np.arange(100.0)])
+    value[30] = np.nan
+    value[60:80] = np.nan
+    series = {"position": (time_s, value, "px")}
+    session = SimpleNamespace(series=lambda: series, intervals=dict)
+    of = _target(session, "position.1")
+    np.testing.assert_allclose(of(np.array([0.105, 0.355, 0.795, 0.995]), 0.5), [-5.5, -275 / 9, np.nan, -94.5])
 
 
 def test_a_session_without_it_is_left_out_and_named(

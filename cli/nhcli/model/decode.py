@@ -14,7 +14,12 @@ from nhcli.output import print_json
 @click.command("decode", cls=Command)
 @click.option("--run", required=True, metavar="FOLDER", help="Folder of the run.")
 @options.store
-@click.option("--target", required=True, metavar="NAME", help="A series, or trials.COLUMN for the label of a trial.")
+@click.option(
+    "--target",
+    required=True,
+    metavar="NAME",
+    help="A series (of several columns: position.0), or trials.COLUMN, the label of a trial.",
+)
 @options.as_json
 def command(run: str, store: str, target: str, as_json: bool) -> None:
     """Read behaviour from the encoder of a run, beside a readout of the binned spikes themselves.

@@ -64,7 +64,7 @@ def command(
 ) -> None:
     """Forecast every window of a store, and write the rates.
 
-    xarray.open_zarr(OUT, group=SESSION_ID) has rate_hz by window, bin and unit.
+    xarray.open_zarr(OUT, group=SESSION_ID, consolidated=False) has rate_hz by window, bin and unit.
     """
     from nhmodel.brainwidebench import write_brainwidebench
     from nhmodel.forecasts import forecasts, write_zarr
