@@ -67,11 +67,11 @@ def command(
             **told,
         )
     value = result.to_json(run)
+    show_scores(result, value, as_json)
     if card:
         from nhmodel.card import add_scores
 
         add_scores(Path(run), value | result.pictures())
-    show_scores(result, value, as_json)
     if html is not None:
         from nhdata.report.page import to_html, write_page
         from nhmodel.report.kept import KeptRun
