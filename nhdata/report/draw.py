@@ -12,6 +12,7 @@ from bokeh.palettes import Blues256, interp_palette
 from bokeh.plotting import figure
 
 WIDTH, LEAST_WIDTH = 1040, 600
+BORDER_LEFT = 64
 INK, GREY, FAINT, ACCENT, WARM = "#1f2933", "#8a94a0", "#e4e8ec", "#2b5c8a", "#b5532a"
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 COLORS = ("#2b5c8a", "#d08a2e", "#4f8f5b", "#a8493f", "#7a68a6", "#8c6d4f", "#c07aa8", "#6b7f8f", "#9aa23a", "#3fa0a8")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nhdata.features.reference import FEATURE_NAMES
 from nhdata.report.draw import (
     ACCENT,
-    COLORS,
+    BORDER_LEFT,
     DIVERGING,
     FAINT,
     GREY,
@@ -21,14 +21,13 @@ from nhdata.report.draw import (
     PALE_TO_DARK,
     WARM,
     WIDTH,
-    bars,
-    legend_right,
     log_ticks,
     plain_ticks,
     plot,
     short,
     stacked,
 )
+from nhdata.report.draw_places import names_of, places_panels
 from nhdata.report.draw_position import position_panel
 from nhdata.report.parts import Panel
 from nhdata.report.session_panels import (
@@ -42,8 +41,6 @@ from nhdata.report.session_panels import (
 )
 
 GRID_COLUMNS = 6
-N_NAMED_REGIONS = len(COLORS) - 1
-BORDER_LEFT = 64
 
 
 def session_figures(p: SessionPanels) -> list[Panel]:
@@ -51,7 +48,7 @@ def session_figures(p: SessionPanels) -> list[Panel]:
     panels = [_overview(p), _raster(p)]
     if p.position is not None:
         panels.append(position_panel(p.position, float(p.rates.edges_s[0]), float(p.rates.edges_s[-1])))
-    panels += _places(p)
+    panels += places_panels(p)
     if p.grid.unit.size:
         panels += [_isi_grid(p), _lag_grid(p)]
     return [*panels, _drift(p), _features(p)]
@@ -139,57 +136,12 @@ def _raster_figure(p: SessionPanels) -> Any:
     return made
 
 
-def _places(p: SessionPanels) -> list[Panel]:
-    """Depth against rate, coloured by region; without depths, units by region or by probe, if there are several."""
-    region = names_of(p, "region", "unknown")
-    depth = np.asarray(p.units.get("depth_um", np.full(p.rate_hz.size, np.nan)), float)
-    known = np.isfinite(depth) & (p.rate_hz > 0)
-    if not known.any():
-        probe = names_of(p, "probe", "unnamed")
-        by, title = (region, "region") if np.unique(region).size > 1 else (probe, "probe")
-        groups = _groups(by)
-        if len(groups) < 2:
-            return []
-        labels = [f"{k + 1}. {short(name)}" for k, (name, _) in enumerate(groups)]
-        n = [int(inside.sum()) for _, inside in groups]
-        return [Panel(f"Units by {title}", "The source gives no depths.", bars(labels, n, "units"))]
-    groups = _groups(region)
-    made = plot(height=360, x_axis_type="log", x_axis_label="mean rate (Hz)", y_axis_label="depth (µm)")
-    made.min_border_left = BORDER_LEFT
-    plain_ticks(made.xaxis)
-    plain_ticks(made.yaxis)
-    for (name, inside), color in zip(groups, COLORS, strict=False):
-        shown = inside & known
-        if shown.any():
-            label = f"{short(name)} ({int(inside.sum())})"
-            made.scatter(p.rate_hz[shown], depth[shown], color=color, size=6, alpha=0.75, legend_label=label)
-    legend_right(made)
-    left_out = int(np.sum(~known))
-    note = f" {left_out} units without a depth or a spike are not shown." if left_out else ""
-    return [Panel("Depth by region", f"A point is a unit; the legend counts units.{note}", made)]
-
-
 def order_label(p: SessionPanels) -> str:
     """What the rows of units are sorted by, as far as the source tells it."""
     if np.isfinite(np.asarray(p.units.get("depth_um", np.nan), float)).any():
         return "unit, by probe and depth"
     known = [name for name in ("probe", "region") if np.unique(names_of(p, name, "")).size > 1]
     return f"unit, by {' and '.join(known)}" if known else "unit"
-
-
-def names_of(p: SessionPanels, column: str, missing: str) -> NDArray[np.str_]:
-    """A column of names of the units, (n_units,)."""
-    return np.array([str(v) or missing for v in p.units.get(column, np.full(p.rate_hz.size, ""))], np.str_)
-
-
-def _groups(names: NDArray[np.str_]) -> list[tuple[str, NDArray[np.bool_]]]:
-    """The largest groups of units by name, and the others as one."""
-    found, n = np.unique(names, return_counts=True)
-    largest = [str(name) for name in found[np.argsort(-n, kind="stable")]]
-    groups = [(name, names == name) for name in largest[:N_NAMED_REGIONS]]
-    if others := largest[N_NAMED_REGIONS:]:
-        groups.append((f"{len(others)} more", np.isin(names, others)))
-    return groups
 
 
 def _small(title: str, x_range: Any, **options: Any) -> Any:

@@ -191,9 +191,11 @@ def _curves(title: str, rows: Rows, value: Row, best: str | None) -> Panel:
     legend_right(made)
     made.x_range.start = 0
     which = "How far ahead" if ahead else "Through the window"
-    thick = "Thick: the model" + (f" and the best baseline, {label(best)}" if best else "") + "."
+    thick = " and ".join([*(["the model"] if mine else []), *([f"the best baseline, {label(best)}"] if best else [])])
     bin_ms = value["bin_s"] * 1000
-    caption = f"Bits per spike gained over the null in each bin of {bin_ms:g} ms. {thick} A click on a name hides it."
+    caption = (
+        f"Bits per spike gained over the null in each bin of {bin_ms:g} ms. Thick: {thick}. A click on a name hides it."
+    )
     return Panel(f"{which}, {title}", caption, made)
 
 

@@ -1,10 +1,13 @@
 """What a session's report shows, against NumPy on the whole spike train."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from nhdata.features.trains import spike_trains
 from nhdata.report import session_panels as panels
+from nhdata.report.draw_places import places_panels
 from nhdata.report.session_panels import (
     ISI_EDGES_S,
     N_COLUMNS,
@@ -161,3 +164,13 @@ def test_a_silent_session_has_panels_too(report_store) -> None:
     assert shown.grid.unit.size == 0
     assert np.isnan(shown.rates.relative).all()
     assert shown.raster.time_s.size == 0
+
+
+def test_without_depths_electrodes_are_on_a_map(shown) -> None:
+    grid_um = {"x_um": np.arange(20.0) % 5 * 50, "y_um": np.arange(20.0) // 5 * 50}
+    units = {name: column for name, column in shown.units.items() if name != "depth_um"}
+    titles = [panel.title for panel in places_panels(replace(shown, units=units | grid_um))]
+    assert titles == ["Places", "Units by region"]
+    few_um = {name: column // 100 for name, column in grid_um.items()}
+    assert [panel.title for panel in places_panels(replace(shown, units=units | few_um))] == ["Units by region"]
+    assert [panel.title for panel in places_panels(shown)] == ["Depth by region"]
