@@ -181,12 +181,12 @@ def _curves(title: str, rows: Rows, value: Row, best: str | None) -> Panel:
     mine = [name for name in shown if rows[name]["model"] == MODEL]
     colors = dict(zip(mine, (ACCENT, "#4f8fc4", "#7a68a6", "#3fa0a8"), strict=False)) | {best: WARM}
     quiet = iter([color for color in COLORS if color not in colors.values()] * 2)
-    for name in [*(n for n in shown if n not in colors), *(n for n in shown if n in colors)]:
+    for name in shown:
         curve = [math.nan if v is None else v for v in rows[name]["bin_fp_bps"]]
         time_s = [(k + 0.5) * value["bin_s"] for k in range(len(curve))]
         color, width = (colors[name], 3.0) if name in colors else (next(quiet), 1.2)
-        made.line(time_s, curve, color=color, line_width=width, legend_label=label(name))
-    made.legend.items = sorted(made.legend.items, key=lambda item: shown_at(item, [label(name) for name in shown]))
+        line = made.line(time_s, curve, color=color, line_width=width, legend_label=label(name))
+        line.level = "overlay" if name in colors else "glyph"
     made.legend.click_policy = "hide"
     legend_right(made)
     made.x_range.start = 0
@@ -197,11 +197,6 @@ def _curves(title: str, rows: Rows, value: Row, best: str | None) -> Panel:
         f"Bits per spike gained over the null in each bin of {bin_ms:g} ms. Thick: {thick}. A click on a name hides it."
     )
     return Panel(f"{which}, {title}", caption, made)
-
-
-def shown_at(item: Any, order: list[str]) -> int:
-    """Where a legend's item comes in an order of labels."""
-    return order.index(item.label.value)
 
 
 def _parts(title: str, key: str, found: list[Row], regime: str, best: str | None) -> list[Panel]:
