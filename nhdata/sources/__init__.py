@@ -47,7 +47,7 @@ class SourceOptions:
     eids : Path or None
         List of the sessions to take, a text file of eids or a table with a column eid (ibl, ibl-compact).
     limit : int or None
-        Take at most so many sessions (ibl, ibl-compact).
+        Take at most so many sessions.
     search : tuple of str
         Simple filters ``KEY=VALUE`` of a search, e.g. ``"subject=NYU-11"`` (ibl with `remote`).
     no_filter : bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from nhcatalog.errors import UserError
@@ -29,7 +30,7 @@ def find(name: str | None, places: Sequence[str | Path], options: SourceOptions)
     if name is None:
         return _guess(places, options)
     try:
-        refs = list(find_sessions(open_source(name, options), places))
+        refs = list(islice(find_sessions(open_source(name, options), places), options.limit))
     except SourceError as error:
         if remedy := _other_kind(Path(error.path), name):
             raise UserError(error.problem, remedy) from None
@@ -58,7 +59,8 @@ def _guess(places: Sequence[str | Path], options: SourceOptions) -> tuple[str, l
         found = "; ".join(f"{place} holds {' and '.join(kinds)}" for place, kinds in known.items())
         raise UserError(f"recordings of several kinds ({found})", "ingest one kind after the other, each with --source")
     (name,) = shared
-    return name, list({ref.place: ref for kinds in known.values() for ref in kinds[name]}.values())
+    refs = {ref.place: ref for kinds in known.values() for ref in kinds[name]}
+    return name, list(refs.values())[: options.limit]
 
 
 def _kinds(place: str | Path, options: SourceOptions) -> dict[str, list[SessionRef]]:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 )
 @click.option("--no-filter", is_flag=True, help="Keep the units that fail the source's rule too, marked as not good.")
 @click.option("--download", is_flag=True, help="allen: bring sessions into the cache folder PATH first (needs uv).")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="ibl, allen --download: N sessions at most.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="N recordings at most.")
 @click.option("--eids", type=click.Path(path_type=Path), metavar="FILE", help="ibl: only the sessions of this list.")
 @click.option("--revision", metavar="DATE", help="ibl: spike sorting of this revision instead of the newest.")
 @click.option(

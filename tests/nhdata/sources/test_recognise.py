@@ -91,3 +91,11 @@ def test_home_is_known_where_no_shell_says_it(nwb_folder, monkeypatch) -> None:
     monkeypatch.setenv("HOME", str(nwb_folder.parent))
     assert guess("~/nwb") == ("nwb", ["session.nwb"])
     assert find("nwb", ["~/nwb"], SourceOptions())[1][0].path.is_absolute()
+
+
+@pytest.mark.parametrize("name", [None, "nwb"])
+def test_a_limit_holds_for_every_source(nwb_folder, name) -> None:
+    for copy in "abc":
+        shutil.copy(nwb_folder / "session.nwb", nwb_folder / f"{copy}.nwb")
+    refs = find(name, [nwb_folder], SourceOptions(limit=2))[1]
+    assert [ref.path.name for ref in refs] == ["a.nwb", "b.nwb"]
