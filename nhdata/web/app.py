@@ -66,9 +66,8 @@ class Web:
     def __init__(self, store: str, runs: RunPages | None, limits: Limits) -> None:
         self.path, self.runs = store, runs
         self.templates = environment("nhdata.web", "nhdata.report")
-        self.sandbox = Sandbox(
-            nhdata.open(store).path / "catalog", limits
-        )  # says what is wrong before the server starts
+        opened = nhdata.open(store)  # what is wrong with the store is said before the server starts
+        self.sandbox = Sandbox(opened.path / "catalog", limits)
         self._drawn: OrderedDict[tuple[str, ...], Drawn] = OrderedDict()
         self._drawing = Lock()
 
@@ -92,6 +91,11 @@ class Web:
                 while len(self._drawn) > CACHED_PAGES:
                     self._drawn.popitem(last=False)
             return drawn
+
+    def file(self, make: Callable[[], Page]) -> str:
+        """A page as a whole document."""
+        with self._drawing:
+            return to_html(make())
 
     def figures(
         self,
@@ -351,9 +355,9 @@ def _run(web: Web, request: Request) -> Response:
 
 
 def _run_file(web: Web, request: Request) -> Response:
-    page = _known(web).page(request.query_params.get("name", ""))
+    name = request.query_params.get("name", "")
     headers = {"Content-Disposition": 'attachment; filename="run.html"'}
-    return HTMLResponse(to_html(page), headers=headers)
+    return HTMLResponse(web.file(lambda: _known(web).page(name)), headers=headers)
 
 
 def _known(web: Web) -> RunPages:

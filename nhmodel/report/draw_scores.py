@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-from bokeh.layouts import column
-from bokeh.models import ColumnDataSource, Range1d
-from bokeh.models.annotations import Slope, Span
+from bokeh.models import ColumnDataSource
+from bokeh.models.annotations import Span
 
-from nhdata.report.draw import ACCENT, COLORS, GREY, INK, WARM, distinct, legend_right, plain_ticks, plot, short
+from nhdata.report.draw import ACCENT, COLORS, GREY, INK, WARM, distinct, legend_right, plot, short
 from nhdata.report.parts import Panel, Table
 from nhmodel.evaluation.result import HEADLINES, MODEL, NOT_FAIR, ORACLES, tables
+from nhmodel.report.draw_forecasts import forecast_panels
 
 LABELS = {
     MODEL: "NeuroHorizon",
@@ -96,8 +94,7 @@ def score_panels(value: Row) -> list[Panel]:
         panels += _parts(f"By region, {title}", "region", value["regions"], regime, best)
         panels += _parts(f"By session, {title}", "session_id", value["sessions"], regime, best)
     panels += _covariates(value.get("covariates", []))
-    panels += _calibration(value)
-    panels += _traces(value)
+    panels += forecast_panels(value)
     if value["skipped"]:
         skipped = [(row["session_id"], row["reason"]) for row in value["skipped"]]
         panels.append(Panel("Not scored", table=Table(("session", "why"), skipped, "lw")))
@@ -117,41 +114,16 @@ def _color(model: str) -> str:
 def _scores(title: str, rows: Rows, value: Row) -> Panel:
     """A point and an interval for each model but the mean, which is the null; below, all of them and all measures."""
     shown = {name: row for name, row in rows.items() if row["fp_bps"] is not None and row["model"] != "mean"}
-    names = distinct([label(name) for name in shown])
-    fp_bps = [row["fp_bps"] for row in shown.values()]
-    lo = [row["fp_bps"] if row["fp_bps_ci95"][0] is None else row["fp_bps_ci95"][0] for row in shown.values()]
-    hi = [row["fp_bps"] if row["fp_bps_ci95"][1] is None else row["fp_bps_ci95"][1] for row in shown.values()]
-    source = ColumnDataSource(
-        {
-            "label": names,
-            "model": [row["model"] for row in shown.values()],
-            "fp_bps": fp_bps,
-            "lo": lo,
-            "hi": hi,
-            "text": [_digits(score) for score in fp_bps],
-            "color": [_color(row["model"]) for row in shown.values()],
-        }
+    made = _forest(
+        [label(name) for name in shown],
+        [(row["fp_bps"], *row["fp_bps_ci95"]) for row in shown.values()],
+        [_color(row["model"]) for row in shown.values()],
+        "fp-bps (bits/spike gained over the null)",
+        model=[row["model"] for row in shown.values()],
     )
-    least, most = min([0.0, *lo]), max([0.0, *hi])
-    margin = 0.04 * (most - least) or 0.1
-    made = plot(
-        height=76 + 26 * len(shown),
-        y_range=names[::-1],
-        x_range=(least - margin, most + 3 * margin),
-        x_axis_label="fp-bps (bits/spike gained over the null)",
-        tooltips=[("model", "@label (@model)"), ("fp-bps", "@fp_bps{0.0000}"), ("95 %", "@lo{0.000} … @hi{0.000}")],
-        tools="save",
-    )
-    made.add_layout(Span(location=0, dimension="height", line_color=GREY, line_dash="dashed"))
-    made.segment(x0="lo", x1="hi", y0="label", y1="label", source=source, color="color", line_width=3)
-    made.scatter("fp_bps", "label", source=source, color="color", size=10)
-    made.text(
-        "hi", "label", "text", source=source, x_offset=8, text_baseline="middle", text_font_size="11px", text_color=INK
-    )
-    made.ygrid.grid_line_color = None
     measures = {key: head for key, head in MEASURES.items() if any(row[key] is not None for row in rows.values())}
     body = [
-        (label(name), _digits(row["fp_bps"]), _interval(row), *(_digits(row[key]) for key in measures))
+        (label(name), _digits(row["fp_bps"]), _interval(row["fp_bps_ci95"]), *(_digits(row[key]) for key in measures))
         for name, row in rows.items()
     ]
     marked = frozenset(k for k, row in enumerate(rows.values()) if row["model"] == MODEL)
@@ -166,6 +138,79 @@ def _scores(title: str, rows: Rows, value: Row) -> Panel:
         "never changes, the true rate is that of a simulation."
     )
     return Panel(f"Scores, {title}", caption, made, Table(head, body, "l" + "r" * (len(head) - 1), marked))
+
+
+def _forest(
+    labels: list[str],
+    scores: list[tuple[float, float | None, float | None]],
+    colors: list[str],
+    axis: str,
+    model: list[str] | None = None,
+) -> Any:
+    """A point with its interval, if it has one, in each row; the first on top. `model` is told beside the label."""
+    names = distinct(labels)
+    lo = [middle if low is None else low for middle, low, _ in scores]
+    hi = [middle if high is None else high for middle, _, high in scores]
+    source = ColumnDataSource(
+        {
+            "label": names,
+            "model": model or names,
+            "score": [middle for middle, _, _ in scores],
+            "lo": lo,
+            "hi": hi,
+            "text": [_digits(middle) for middle, _, _ in scores],
+            "color": colors,
+        }
+    )
+    least, most = min([0.0, *lo]), max([0.0, *hi])
+    margin = 0.04 * (most - least) or 0.1
+    made = plot(
+        height=76 + 26 * len(names),
+        y_range=names[::-1],
+        x_range=(least - margin, most + 3 * margin),
+        x_axis_label=axis,
+        tooltips=[("", "@label (@model)"), ("bits/spike", "@score{0.0000}"), ("95 %", "@lo{0.000} … @hi{0.000}")],
+        tools="save",
+    )
+    made.add_layout(Span(location=0, dimension="height", line_color=GREY, line_dash="dashed"))
+    made.segment(x0="lo", x1="hi", y0="label", y1="label", source=source, color="color", line_width=3)
+    made.scatter("score", "label", source=source, color="color", size=10)
+    made.text(
+        "hi", "label", "text", source=source, x_offset=8, text_baseline="middle", text_font_size="11px", text_color=INK
+    )
+    made.ygrid.grid_line_color = None
+    return made
+
+
+def _covariates(rows: list[Row]) -> list[Panel]:
+    """What is lost without each covariate: over all units as a figure, in each region too as a table."""
+    if not rows:
+        return []
+    known = [row for row in rows if row["delta_fp_bps"] is not None]
+    made = _forest(
+        [short(row["covariate"]) + ("" if row["regime"] == "seen" else f", {row['regime']}") for row in known],
+        [(row["delta_fp_bps"], *row["ci95"]) for row in known],
+        [ACCENT] * len(known),
+        "fp-bps lost without it (bits/spike)",
+    )
+    body = [
+        (
+            row["covariate"],
+            row["regime"],
+            part.get("region", "all units"),
+            part["n_units"],
+            *(_digits(part[key]) for key in ("fp_bps", "fp_bps_without", "delta_fp_bps")),
+            _interval(part["ci95"]),
+        )
+        for row in rows
+        for part in (row, *row["regions"])
+    ]
+    head = ("covariate", "units known as", "region", "units", "with", "without", "lost fp-bps", "95 % interval")
+    caption = (
+        "Bits per spike that are lost when a covariate is masked out of this run, with paired 95 % intervals, over the "
+        "sessions that have it."
+    )
+    return [Panel("Covariates", caption, made, Table(head, body, "lllrrrrr"))]
 
 
 def _curves(title: str, rows: Rows, value: Row, best: str | None) -> Panel:
@@ -237,89 +282,6 @@ def _parts(title: str, key: str, found: list[Row], regime: str, best: str | None
     return [Panel(title, caption, made, Table(head, body, "l" + "r" * (len(head) - 1)))]
 
 
-def _covariates(rows: list[Row]) -> list[Panel]:
-    """What is lost without each covariate, over all units and in each region."""
-    if not rows:
-        return []
-    caption = (
-        "Bits per spike that are lost when a covariate is masked out of this run, with paired 95 % intervals, over the "
-        "sessions that have it."
-    )
-    body = [
-        (
-            row["covariate"],
-            row["regime"],
-            part.get("region", "all units"),
-            part["n_units"],
-            _digits(part["delta_fp_bps"]),
-            _between(*part["ci95"]),
-        )
-        for row in rows
-        for part in (row, *row["regions"])
-    ]
-    head = ("without", "units known as", "region", "units", "lost fp-bps", "95 % interval")
-    return [Panel("Covariates", caption, table=Table(head, body, "lllrrr"))]
-
-
-def _calibration(value: Row) -> list[Panel]:
-    """Of all bins that were forecast to hold so much: how much did they hold?"""
-    found = [one for one in value.get("calibration", []) if len(one["predicted_hz"])]
-    if not found:
-        return []
-    made = plot(
-        height=380,
-        x_axis_label="predicted rate (Hz)",
-        y_axis_label="observed rate (Hz)",
-        x_axis_type="log",
-        y_axis_type="log",
-    )
-    made.add_layout(Slope(gradient=1, y_intercept=0, line_color=GREY, line_dash="dashed"))
-    for one, color in zip(found, COLORS, strict=False):
-        points = np.array([one["predicted_hz"], one["observed_hz"]], float)
-        predicted, observed = points[:, (points > 0).all(axis=0)]
-        made.line(predicted, observed, color=color, line_width=2, legend_label=one["regime"])
-        made.scatter(predicted, observed, color=color, size=6, legend_label=one["regime"])
-    plain_ticks(made.xaxis)
-    plain_ticks(made.yaxis)
-    legend_right(made)
-    caption = (
-        "A point holds all bins, of whatever window and unit, that were forecast alike: 200 or more. On the dashed "
-        "line the model means what it says; below it, it promises too much."
-    )
-    return [Panel("Predicted against observed rate", caption, made)]
-
-
-def _traces(value: Row) -> list[Panel]:
-    """What single units did, and what was forecast of them."""
-    figures = list(_trace_figures(value))
-    if not figures:
-        return []
-    caption = (
-        f"Spikes in each horizon of {value['horizon_s']:g} s, as forecast at its start and as they came; the two "
-        "units of a session with the most spikes."
-    )
-    return [Panel("Forecasts of single units", caption, column(*figures, sizing_mode="stretch_width"))]
-
-
-def _trace_figures(value: Row) -> Iterator[Any]:
-    for one in value.get("examples", []):
-        t_s = np.asarray(one["t_s"], float)
-        made = plot(
-            height=190,
-            title=short(one["unit_id"], 80),
-            x_axis_label="start of the horizon (s)",
-            y_axis_label="spikes",
-            x_range=Range1d(start=float(t_s.min()), end=float(t_s.max() + value["horizon_s"]), bounds="auto"),
-        )
-        made.step(t_s, one["counts"], color=GREY, mode="after", legend_label="observed")
-        made.step(t_s, one["expected"], color=ACCENT, line_width=2, mode="after", legend_label="forecast")
-        made.min_border_left = 64
-        made.y_range.start = 0
-        plain_ticks(made.xaxis)
-        legend_right(made, width=96)
-        yield made
-
-
 def _float(value: float | None) -> float:
     return math.nan if value is None else value
 
@@ -332,9 +294,6 @@ def _signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−")
 
 
-def _interval(row: Row) -> str:
-    return _between(*row["fp_bps_ci95"])
-
-
-def _between(lo: float | None, hi: float | None) -> str:
-    return "–" if lo is None else f"{_digits(lo)} … {_digits(hi)}"
+def _interval(ends: list[float | None]) -> str:
+    lo, hi = ends
+    return "–" if lo is None or hi is None else f"{_digits(lo)} … {_digits(hi)}"

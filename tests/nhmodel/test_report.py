@@ -66,6 +66,17 @@ def test_a_run_that_was_not(run: Path) -> None:
     assert "--store" in page.notes[0]
 
 
+def test_what_covariates_are_worth_is_shown(run: Path, value: dict) -> None:
+    part = {"fp_bps": 0.5, "fp_bps_without": 0.25, "delta_fp_bps": 0.25, "ci95": [None, None], "n_units": 7}
+    row = {"covariate": "<b>wheel", "regime": "seen", "n_sessions": 1, **part, "regions": [{"region": "CA1", **part}]}
+    page = run_page(KeptRun.read(run), value | {"covariates": [row, row | {"regime": "zero-shot"}]})
+    (panel,) = (panel for panel in page.panels if panel.title == "Covariates")
+    assert panel.table is not None
+    assert panel.table.rows[1] == ("<b>wheel", "seen", "CA1", 7, "0.500", "0.250", "0.250", "–")
+    assert len(panel.table.rows) == 4
+    assert "<b>wheel" not in to_html(page)
+
+
 def test_a_split_that_is_no_test_is_called_so(run: Path, value: dict) -> None:
     assert not any("no fair test" in note for note in run_page(KeptRun.read(run), value).notes)
     assert "no fair test" in run_page(KeptRun.read(run), value | {"split": "valid"}).notes[-1]
