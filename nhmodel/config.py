@@ -39,7 +39,9 @@ class DataConfig(_Section):
 
     @field_validator("covariates")
     @classmethod
-    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _each_once(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if names and info.data.get("task") == "co-smoothing":
+            raise ValueError("covariates are for forecasts alone")
         if len(set(names)) < len(names):
             raise ValueError("a covariate is named twice")
         return names

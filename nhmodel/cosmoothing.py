@@ -13,7 +13,8 @@ from torch import Tensor
 
 from nhdata.loading import WindowDataset
 from nhmodel.baselines.protocol import poisson_loss
-from nhmodel.model import NeuroHorizon, UnitTable
+from nhmodel.cosmoother import CoSmoother
+from nhmodel.model import UnitTable
 
 EVERY = 10
 
@@ -30,7 +31,7 @@ def held_out_units(n_units: int) -> Tensor:
 
 
 @torch.no_grad()
-def co_smoothed(model: NeuroHorizon, windows: WindowDataset, units: UnitTable) -> NDArray[np.float32]:
+def co_smoothed(model: CoSmoother, windows: WindowDataset, units: UnitTable) -> NDArray[np.float32]:
     """Expected counts (W, H, K) of the K held-out units of a session, over each window's history."""
     model.eval()
     out = []

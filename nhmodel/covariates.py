@@ -13,8 +13,8 @@ from nhdata.loading import WindowDataset
 from nhdata.loading.covariates import n_components
 from nhdata.loading.selection import Selection
 from nhmodel.config import DataConfig
+from nhmodel.cosmoother import Model
 from nhmodel.layers.covariates import Covariate, Shape
-from nhmodel.model import NeuroHorizon
 
 CHUNK_WINDOWS = 4096
 
@@ -53,12 +53,12 @@ def read_embeddings(path: str) -> NDArray[np.float32]:
     return values.astype(np.float32)
 
 
-def fit_covariates(model: NeuroHorizon, known: WindowDataset, data: DataConfig) -> None:
+def fit_covariates(model: Model, known: WindowDataset, data: DataConfig) -> None:
     """Give a model its arrays of embeddings, and mean and standard deviation of every component in training windows.
 
     Parameters
     ----------
-    model : NeuroHorizon
+    model : Model
     known : WindowDataset
         Unshuffled windows of the training split, on all ranks alike.
     data : DataConfig

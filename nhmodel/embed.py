@@ -11,7 +11,7 @@ import torch
 from nhdata.store.store import open_store
 from nhmodel.data import open_windows
 from nhmodel.evaluation.plan import plan_sessions
-from nhmodel.run import RunInfo, load
+from nhmodel.run import RunInfo, load_model
 from nhmodel.units import rows_by_id, unit_table
 
 
@@ -41,7 +41,7 @@ def embeddings(
     UserError
         If the run or the store is not there, or a session is too short.
     """
-    info, model = RunInfo.read(Path(run)), load(run)
+    info, model = RunInfo.read(Path(run)), load_model(run)
     store = open_store(store_path)
     rows: list[pa.Table] = []
     for planned in plan_sessions(info, store, select):

@@ -13,14 +13,12 @@ from nhdata.loading import WindowBatch
 from nhmodel.config import DataConfig, ModelConfig
 from nhmodel.layers.blocks import Attention, DecoderLayer, FeedForward, SpikeAttention
 from nhmodel.layers.covariates import CovariateEncoder, Shape, Told
-from nhmodel.layers.head import RateHead, smooth
+from nhmodel.layers.head import RateHead
 from nhmodel.layers.identity import UnitIdentity
 from nhmodel.layers.rotary import RotaryTime
 from nhmodel.loss import PoissonNLLLoss
 
 MAX_LOG_GAIN = 6.0
-HELD_OUT = 0.25
-"""Share of the units that are held out at a step of training co-smoothing."""
 
 
 class UnitTable(NamedTuple):
@@ -71,9 +69,10 @@ class NeuroHorizon(nn.Module):
     n_units : int
         Units of training: rows of the learned table.
     covariates : mapping of str to Shape, optional
-        What there is besides spikes; see `nhmodel.covariates.shapes`.
+        What there is besides spikes; see `nhmodel.covariates.covariate_shapes`.
     """
 
+    forecasts = True
     latent_time_s: Tensor
     bin_time_s: Tensor
 
@@ -83,9 +82,8 @@ class NeuroHorizon(nn.Module):
         super().__init__()
         self.config, self.data = config, data
         dim, heads, dropout = config.dim, config.n_heads, config.dropout
-        self.forecasts = data.task == "forecast"
         n_history = round(data.history_s / data.bin_s)
-        self.n_bins = round(data.horizon_s / data.bin_s) if self.forecasts else n_history
+        self.n_bins = round(data.horizon_s / data.bin_s)
         n_steps = latent_steps(config, data)
         n_ema = len(data.ema_tau_s)
         self.identity = UnitIdentity(config.identity, n_units, dim, dropout, config.table_dropout)
@@ -97,9 +95,7 @@ class NeuroHorizon(nn.Module):
         self.process = nn.ModuleList(
             nn.ModuleList([Attention(dim, heads, dropout), FeedForward(dim, dropout)]) for _ in range(config.depth)
         )
-        self.decode = nn.ModuleList(
-            DecoderLayer(dim, heads, dropout, causal=self.forecasts) for _ in range(config.decoder_depth)
-        )
+        self.decode = nn.ModuleList(DecoderLayer(dim, heads, dropout) for _ in range(config.decoder_depth))
         self.head = RateHead(dim, self.n_bins, n_history, n_ema, config.head_hidden, config.rank, dropout)
         self.loss = PoissonNLLLoss()
         self.covariates: CovariateEncoder | None = None
@@ -119,8 +115,7 @@ class NeuroHorizon(nn.Module):
             (step * data.history_s / n_steps).repeat_interleave(len(self.latents)),
             persistent=False,
         )
-        first = 0 if self.forecasts else -n_history
-        self.register_buffer("bin_time_s", (torch.arange(self.n_bins) + first + 0.5) * data.bin_s, persistent=False)
+        self.register_buffer("bin_time_s", (torch.arange(self.n_bins) + 0.5) * data.bin_s, persistent=False)
 
     @property
     def n_parameters(self) -> int:
@@ -176,15 +171,15 @@ class NeuroHorizon(nn.Module):
         columns : (K,) int64, optional
             Forecast only these units of each window; all are heard.
         held_out : (B, N) bool, optional
-            Units whose spikes are not heard, for co-smoothing.
+            Units whose spikes are not heard.
         without : collection of str
             Covariates to leave out, to see what they are worth.
 
         Returns
         -------
         (B, T, N) float32
-            Log of the expected count of each unit in each bin of the horizon (of the history, in co-smoothing), or
-            (B, T, K) of some of them; columns of padding are meaningless.
+            Log of the expected count of each unit in each bin of the horizon, or (B, T, K) of some of them; columns of
+            padding are meaningless.
         """
         tokens = self.tokenize(batch, held_out)
         embedding = self.identity(units.features[tokens.unit], units.row[tokens.unit])
@@ -254,21 +249,14 @@ class NeuroHorizon(nn.Module):
         -------
         own : (B, N, H + M)
             For the own-history path: counts, and moving averages at the end of the history.
-        population : (B, T, N, M)
-            For the population path: the same averages for every bin; in co-smoothing, averages about each bin.
+        population : (B, 1, N, M)
+            For the population path: the same averages.
         """
         mean_hz = log_mean.exp()[:, None] / self.data.bin_s
         floor_hz = 0.2 * mean_hz + 0.02
-        rate_hz = (
-            batch.ema_hz if self.forecasts else smooth(batch.history.float(), len(self.data.ema_tau_s)).flatten(1, 2)
-        )
-        averages = torch.log((rate_hz / (1 if self.forecasts else self.data.bin_s) + floor_hz) / (mean_hz + floor_hz))
-        averages = averages * batch.unit_mask[:, None]
-        if self.forecasts:
-            own = torch.cat([batch.history.sqrt(), averages], dim=1).transpose(1, 2)
-            return own, averages.transpose(1, 2)[:, None]
-        own = averages.new_zeros(len(batch), batch.history.shape[2], self.head.from_own.in_features)
-        return own, averages.unflatten(1, (self.n_bins, -1)).transpose(2, 3)
+        averages = torch.log((batch.ema_hz + floor_hz) / (mean_hz + floor_hz)) * batch.unit_mask[:, None]
+        own = torch.cat([batch.history.sqrt(), averages], dim=1).transpose(1, 2)
+        return own, averages.transpose(1, 2)[:, None]
 
     def compute_loss(self, batch: WindowBatch, units: UnitTable) -> Tensor:
         """Mean Poisson loss over the valid (bin, unit) pairs of a batch.
@@ -276,16 +264,11 @@ class NeuroHorizon(nn.Module):
         Where windows have more than ``config.loss_units`` units, a random choice of that many stands for all of
         them: the gradient is the same on average, and the cost of a step stops growing.
         """
-        if not self.forecasts:
-            held_out = torch.rand(batch.unit_mask.shape, device=batch.unit_mask.device) < HELD_OUT
-            weight = (held_out & batch.unit_mask)[:, None]
-            loss: Tensor = self.loss(self(batch, units, held_out=held_out), batch.history, weight)
-            return loss
         counts, mask, columns = batch.counts, batch.unit_mask[:, None], None
         if self.training and counts.shape[-1] > self.config.loss_units:
             columns = torch.randperm(counts.shape[-1], device=counts.device)[: self.config.loss_units]
             counts, mask = counts[..., columns], mask[..., columns]
-        loss = self.loss(self(batch, units, columns), counts, mask)
+        loss: Tensor = self.loss(self(batch, units, columns), counts, mask)
         return loss
 
 

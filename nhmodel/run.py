@@ -21,6 +21,7 @@ from nhdata.loading import WindowDataset
 from nhdata.store.store import Store
 from nhmodel.checkpoint import last_checkpoint, load_weights, write_bytes
 from nhmodel.config import Config
+from nhmodel.cosmoother import Model, make_model
 from nhmodel.layers.covariates import Shape
 from nhmodel.model import NeuroHorizon
 
@@ -150,8 +151,8 @@ def weights_path(folder: Path, weights: str) -> Path:
     return folder / "best.safetensors" if weights == "best" else last_checkpoint(folder) / "weights.safetensors"
 
 
-def load(run: str | Path, weights: str = "best") -> NeuroHorizon:
-    """The trained model of a run, ready to forecast.
+def load_model(run: str | Path, weights: str = "best") -> Model:
+    """The trained model of a run, whatever its task.
 
     Parameters
     ----------
@@ -161,7 +162,7 @@ def load(run: str | Path, weights: str = "best") -> NeuroHorizon:
 
     Returns
     -------
-    NeuroHorizon
+    NeuroHorizon or CoSmoother
         In evaluation mode, on the CPU. Nothing but tensors is read from the file.
 
     Raises
@@ -171,6 +172,22 @@ def load(run: str | Path, weights: str = "best") -> NeuroHorizon:
     """
     folder = Path(run)
     info = RunInfo.read(folder)
-    model = NeuroHorizon(info.config.model, info.config.data, len(info.unit_ids), info.covariates)
+    model = make_model(info.config, len(info.unit_ids), info.covariates)
     load_weights(weights_path(folder, weights), model)
     return model.eval()
+
+
+def load(run: str | Path, weights: str = "best") -> NeuroHorizon:
+    """The trained model of a run, ready to forecast.
+
+    Parameters as `load_model`, which it raises the errors of, and one more.
+
+    Raises
+    ------
+    UserError
+        If the run co-smooths: it forecasts nothing.
+    """
+    model = load_model(run, weights)
+    if not isinstance(model, NeuroHorizon):
+        raise UserError(f"{run} was trained to co-smooth, and forecasts nothing", "score it with 'nhmodel evaluate'")
+    return model

@@ -21,6 +21,7 @@ from nhdata.store.store import Store, open_store
 from nhmodel.baselines import BASELINES
 from nhmodel.calibration import Calibration
 from nhmodel.config import Config
+from nhmodel.cosmoother import CoSmoother
 from nhmodel.cosmoothing import CoSmoothingRidge, co_smoothed, held_out_units
 from nhmodel.evaluation.ablation import masked_forecasts
 from nhmodel.evaluation.identity import REGIMES, Expected, predict, unseen_forecasts
@@ -28,8 +29,7 @@ from nhmodel.evaluation.plan import plan_sessions
 from nhmodel.evaluation.result import MODEL, Evaluation, Example
 from nhmodel.evaluation.session import BaselineForecast, ScoredSession, baseline_forecasts, oracle_forecasts
 from nhmodel.metrics import ScoreSums
-from nhmodel.model import NeuroHorizon
-from nhmodel.run import RunInfo, load
+from nhmodel.run import RunInfo, load_model
 from nhmodel.threads import free_threads
 from nhmodel.units import rows_by_id, unit_table
 from nhmodel.windows import SessionWindows
@@ -86,7 +86,7 @@ def evaluate(
     ways = [regime for regime in REGIMES if regime in regimes and (names or regime != "hybrid")]
     if not ways:
         raise UserError("no way to score sessions never seen", "name a regime; hybrid needs a baseline too")
-    info, model = RunInfo.read(Path(run)), load(run, weights)
+    info, model = RunInfo.read(Path(run)), load_model(run, weights)
     torch.set_num_threads(info.config.train.threads or free_threads())
     store = open_store(store_path)
     plan = plan_sessions(info, store, select)
@@ -100,7 +100,7 @@ def evaluate(
         session = out.open(planned.selection, None if planned.seen else reference_s)
         if session is None:
             continue
-        if not model.forecasts:
+        if isinstance(model, CoSmoother):
             rows = rows_by_id(info.unit_ids) if planned.seen else None
             out.add_co_smoothing(session, "seen" if planned.seen else "zero-shot", model, rows)
             continue
@@ -223,7 +223,7 @@ class _Scores:
         return best
 
     def add_co_smoothing(
-        self, session: ScoredSession, regime: str, model: NeuroHorizon, rows: dict[str, int] | None
+        self, session: ScoredSession, regime: str, model: CoSmoother, rows: dict[str, int] | None
     ) -> None:
         """Add what the run, the mean and ridge regression say of the units that are held out."""
         held_out = held_out_units(session.truth.n_units).numpy()

@@ -114,12 +114,12 @@ class Attention(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Bins read the history, then the bins before them (or all others, where not `causal`), then think."""
+    """Bins read the history, then the bins before them, then think."""
 
-    def __init__(self, dim: int, n_heads: int, dropout: float, *, causal: bool = True) -> None:
+    def __init__(self, dim: int, n_heads: int, dropout: float) -> None:
         super().__init__()
         self.read = Attention(dim, n_heads, dropout)
-        self.past = Attention(dim, n_heads, dropout, causal=causal)
+        self.past = Attention(dim, n_heads, dropout, causal=True)
         self.think = FeedForward(dim, dropout)
 
     def forward(self, bins: Tensor, bin_angle: Tensor, latents: Tensor, latent_angle: Tensor) -> Tensor:

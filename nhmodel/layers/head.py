@@ -95,14 +95,6 @@ class RateHead(nn.Module):
         return out + torch.einsum("bts,bns->btn", turned, self.pop_out(unit))
 
 
-def smooth(counts: Tensor, n_widths: int) -> Tensor:
-    """Counts (B, H, N) averaged about each bin by Gaussians of 0.7, 1.4, 2.8, … bins: (B, H, n_widths, N)."""
-    bins = torch.arange(counts.shape[1], device=counts.device)
-    width = 0.7 * 2.0 ** torch.arange(n_widths, device=counts.device)
-    weight = torch.exp(-0.5 * ((bins[:, None] - bins) / width[:, None, None]) ** 2)
-    return torch.einsum("whk,bkn->bhwn", weight / weight.sum(-1, keepdim=True), counts)
-
-
 def _decays(n_bins: int, n: int) -> Tensor:
     """(n_bins, n) shapes over the horizon: constant, and decays over an eighth, a half and twice of it."""
     t = torch.arange(n_bins) / n_bins

@@ -12,7 +12,7 @@ import torch
 
 from nhcatalog.errors import UserError
 from nhmodel.checkpoint import weights_hash
-from nhmodel.model import NeuroHorizon
+from nhmodel.cosmoother import make_model
 from nhmodel.run import RunInfo
 
 SCORES_SCHEMA = 1
@@ -112,7 +112,7 @@ class KeptRun:
         folder = Path(folder)
         info = RunInfo.read(folder)
         with torch.device("meta"):  # shapes only
-            model = NeuroHorizon(info.config.model, info.config.data, len(info.unit_ids), info.covariates)
+            model = make_model(info.config, len(info.unit_ids), info.covariates)
         return cls(folder, info, model.n_parameters, Curves.read(folder / "metrics.jsonl"), read_scores(folder))
 
     @property

@@ -17,6 +17,7 @@ from nhdata.store.store import open_store
 from nhmodel.card import write_card
 from nhmodel.checkpoint import write_bytes
 from nhmodel.config import Config, TrainConfig
+from nhmodel.cosmoother import Model, make_model
 from nhmodel.covariates import covariate_shapes, fit_covariates
 from nhmodel.data import open_windows
 from nhmodel.model import NeuroHorizon
@@ -36,7 +37,7 @@ def train(
     out: str | Path,
     *,
     resume: bool = False,
-    on_start: Callable[[NeuroHorizon], None] = lambda model: None,
+    on_start: Callable[[Model], None] = lambda model: None,
     on_step: Callable[[Standing], None] = lambda standing: None,
 ) -> Standing:
     """Train until a limit is reached or validation stops improving; the best weights on validation are kept.
@@ -89,7 +90,7 @@ def train(
     units = unit_table(known, rows_by_id(selection.unit_ids))
     unseen = unseen_validation(store.path, selected.only(held_out), config) if held_out else None
     told = covariate_shapes(selection, config.data)
-    model = NeuroHorizon(config.model, config.data, len(selection.unit_ids), told)
+    model = make_model(config, len(selection.unit_ids), told)
     fit_covariates(model, known, config.data)
     if model.identity.encoder is not None:
         model.identity.encoder.fit_normaliser(units.features.numpy())
@@ -100,7 +101,7 @@ def train(
     net, optimizer = fabric.setup(model, optimizer)
     net.mark_forward_method("compute_loss")
     average = copy.deepcopy(model)
-    if settings.compile:
+    if settings.compile and isinstance(model, NeuroHorizon):
         vars(model)["think"] = torch.compile(model.think)
     units = units.to(fabric.device)
     validator = Validator(folder, fabric, average, Validation(windows["valid"], units), unseen, settings.tensorboard)

@@ -14,8 +14,8 @@ from nhcatalog.errors import UserError
 from nhcatalog.place import Place
 from nhdata.loading.selection import Selection
 from nhmodel.config import Config, TrainConfig
+from nhmodel.cosmoother import Model
 from nhmodel.data import open_windows
-from nhmodel.model import NeuroHorizon
 from nhmodel.training.validation import Validation
 from nhmodel.units import unit_table
 
@@ -37,7 +37,7 @@ def open_fabric() -> lightning_fabric.Fabric:
     return fabric
 
 
-def parameter_groups(model: NeuroHorizon, settings: TrainConfig) -> list[dict[str, Any]]:
+def parameter_groups(model: Model, settings: TrainConfig) -> list[dict[str, Any]]:
     """All parameters, with the learned table of units at a rate of its own: a row learns only from its own windows."""
     table = [] if model.identity.table is None else [model.identity.table]
     rest = [p for p in model.parameters() if p.requires_grad and all(p is not row for row in table)]

@@ -12,7 +12,7 @@ import lightning_fabric
 from nhcatalog.errors import UserError
 from nhmodel.checkpoint import last_checkpoint, load_state, load_weights, save_checkpoint
 from nhmodel.config import Config
-from nhmodel.model import NeuroHorizon
+from nhmodel.cosmoother import Model
 from nhmodel.run import RunInfo
 
 
@@ -58,8 +58,8 @@ def save(
     folder: Path,
     fabric: lightning_fabric.Fabric,
     standing: Standing,
-    model: NeuroHorizon,
-    average: NeuroHorizon,
+    model: Model,
+    average: Model,
     optimizer: Any,
     read: dict[str, int],
 ) -> None:
@@ -81,8 +81,8 @@ def resume_at(
     folder: Path,
     info: RunInfo,
     standing: Standing,
-    model: NeuroHorizon,
-    average: NeuroHorizon,
+    model: Model,
+    average: Model,
     optimizer: Any,
     loader: Any,
 ) -> None:

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from nhdata.loading import WindowDataset
 from nhmodel.checkpoint import save_weights
+from nhmodel.cosmoother import Model
 from nhmodel.cosmoothing import held_out_units
 from nhmodel.likelihood import bits
-from nhmodel.model import NeuroHorizon, UnitTable
+from nhmodel.model import UnitTable
 from nhmodel.training.standing import Standing
 
 
@@ -31,7 +32,7 @@ class Validation:
 
 @torch.no_grad()
 def validation_fp_bps(
-    model: NeuroHorizon,
+    model: Model,
     windows: WindowDataset,
     units: UnitTable,
     reduce: Callable[[Tensor], Tensor] = lambda sums: sums,
@@ -40,7 +41,7 @@ def validation_fp_bps(
 
     Parameters
     ----------
-    model : NeuroHorizon
+    model : Model
     windows : WindowDataset
         Unshuffled; of distributed training, this rank's share.
     units : UnitTable
@@ -74,7 +75,7 @@ class Validator:
         self,
         folder: Path,
         fabric: lightning_fabric.Fabric,
-        model: NeuroHorizon,
+        model: Model,
         seen: Validation,
         unseen: Validation | None,
         tensorboard: bool,

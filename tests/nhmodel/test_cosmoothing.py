@@ -8,21 +8,30 @@ import numpy as np
 import pytest
 import torch
 
+from nhcatalog.errors import UserError
 from nhdata.loading import WindowBatch, WindowDataset
 from nhdata.recording import Recording
 from nhmodel.config import Config
+from nhmodel.cosmoother import CoSmoother
 from nhmodel.cosmoothing import CoSmoothingRidge, co_smoothed, held_out_units, smoothed
 from nhmodel.evaluation import evaluate
 from nhmodel.metrics import ScoreSums, scores
-from nhmodel.model import NeuroHorizon, UnitTable
+from nhmodel.model import UnitTable
+from nhmodel.run import load
 from nhmodel.training import train
 
 TASK = ("data.task=co-smoothing", "data.horizon_s=0.5")
 
 
 @pytest.fixture
-def model(awake: Callable[..., NeuroHorizon]) -> NeuroHorizon:
-    return awake(*TASK)
+def model(make_config: Callable[..., Config], units: UnitTable) -> CoSmoother:
+    """One that says something."""
+    torch.manual_seed(0)
+    config = make_config(*TASK)
+    model = CoSmoother(config.model, config.data, len(units.row))
+    for last in (model.told, model.offset):
+        torch.nn.init.normal_(last.weight, std=0.1)
+    return model.eval()
 
 
 @pytest.fixture
@@ -32,7 +41,7 @@ def batch(store: Path, open_windows: Callable[..., WindowDataset]) -> WindowBatc
 
 @torch.no_grad()
 def test_what_a_held_out_unit_does_cannot_change_what_is_said_of_it(
-    model: NeuroHorizon, batch: WindowBatch, units: UnitTable
+    model: CoSmoother, batch: WindowBatch, units: UnitTable
 ) -> None:
     """Nor what is said of any other unit: other spikes of it, other averages, none at all."""
     held_out = held_out_units(12).expand_as(batch.unit_mask)
@@ -50,19 +59,64 @@ def test_what_a_held_out_unit_does_cannot_change_what_is_said_of_it(
         counts=torch.full_like(batch.counts, 7),
     )
     assert torch.equal(model(other, units, held_out=held_out), expected)
-    theirs_not = replace(batch, token_time_s=torch.where(theirs, batch.token_time_s, batch.token_time_s * 0.3))
+    theirs_not = replace(batch, history=torch.where(held_out[:, None], batch.history, batch.history + 1))
     assert not torch.equal(model(theirs_not, units, held_out=held_out), expected)
 
 
 @torch.no_grad()
-def test_bins_of_the_history_look_both_ways(model: NeuroHorizon, batch: WindowBatch, units: UnitTable) -> None:
+def test_bins_of_the_history_look_both_ways(model: CoSmoother, batch: WindowBatch, units: UnitTable) -> None:
     """A spike in the last bin changes what is said of the first."""
     held_out = held_out_units(12).expand_as(batch.unit_mask)
-    late = batch.token_time_s > -0.02
-    assert late.any()
-    other = replace(batch, token_time_s=torch.where(late, batch.token_time_s - 0.1, batch.token_time_s))
+    late = batch.history.clone()
+    late[:, -1] += 1
+    other = replace(batch, history=late)
     changed = model(other, units, held_out=held_out)[:, 0] != model(batch, units, held_out=held_out)[:, 0]
     assert changed.any()
+
+
+@torch.no_grad()
+def test_the_rate_is_what_the_formula_says(model: CoSmoother, batch: WindowBatch, units: UnitTable) -> None:
+    """For each unit of a window, from the sum over the others, one by one."""
+    held_out = held_out_units(12).expand_as(batch.unit_mask)
+    found = model(batch, units, held_out=held_out)[3].numpy()
+    ids = batch.unit_id[3]
+    embedding = model.norm(model.identity(units.features[ids], units.row[ids])).numpy()
+    counts, mean = batch.history[3].numpy().astype(float), units.log_mean[ids].exp().numpy()
+    h = np.arange(25)
+    state = np.zeros((25, 16))
+    for m in np.flatnonzero(~held_out[3].numpy()):
+        into = (model.heard.weight.numpy() @ embedding[m]).reshape(5, 16)
+        for k in range(5):
+            weight = np.exp(-0.5 * ((h[:, None] - h) / (0.7 * 2**k)) ** 2)
+            rate = weight @ counts[:, m] / weight.sum(1)
+            floor = 0.2 * mean[m] + 0.02 * 0.02
+            state += np.log((rate + floor) / (mean[m] + floor))[:, None] * into[k]
+    state /= np.sqrt((~held_out[3]).sum().item())
+    for n in range(12):
+        gain = state @ (model.told.weight.numpy() @ embedding[n]) + model.offset.weight.numpy()[0] @ embedding[n]
+        np.testing.assert_allclose(found[:, n], np.log(mean[n]) + gain, rtol=1e-3, atol=1e-4)
+
+
+@torch.no_grad()
+def test_it_starts_as_the_null(make_config: Callable[..., Config], batch: WindowBatch, units: UnitTable) -> None:
+    config = make_config(*TASK)
+    model = CoSmoother(config.model, config.data, 36).eval()
+    expected = units.log_mean[batch.unit_id][:, None].expand_as(batch.history)
+    assert torch.equal(model(batch, units), expected)
+
+
+@torch.no_grad()
+def test_order_and_padding_of_units_change_nothing(model: CoSmoother, batch: WindowBatch, units: UnitTable) -> None:
+    order = torch.tensor([3, 1, 0, 2, *range(4, 12)])
+    other = replace(batch, history=batch.history[..., order], unit_id=batch.unit_id[:, order])
+    torch.testing.assert_close(model(other, units), model(batch, units)[..., order], rtol=1e-4, atol=1e-5)
+    more = replace(
+        batch,
+        history=torch.nn.functional.pad(batch.history, (0, 2), value=7),
+        unit_id=torch.nn.functional.pad(batch.unit_id, (0, 2), value=-1),
+        unit_mask=torch.nn.functional.pad(batch.unit_mask, (0, 2)),
+    )
+    torch.testing.assert_close(model(more, units)[..., :12], model(batch, units), rtol=1e-4, atol=1e-5)
 
 
 def test_ridge_finds_units_that_follow_others() -> None:
@@ -97,10 +151,12 @@ def test_a_run_that_co_smooths_is_scored_on_units_it_did_not_hear(
     assert value["delta_best_baseline"]["baseline"] == "ridge"
     new = evaluate(tmp_path / "run", make_store("new", [stranger]), reference_s=40.0)
     assert new.regimes == ["zero-shot"]
+    with pytest.raises(UserError, match="was trained to co-smooth, and forecasts nothing"):
+        load(tmp_path / "run")
 
 
 def test_co_smoothed_counts_are_those_of_the_model(
-    model: NeuroHorizon, store: Path, open_windows: Callable[..., WindowDataset], units: UnitTable
+    model: CoSmoother, store: Path, open_windows: Callable[..., WindowDataset], units: UnitTable
 ) -> None:
     one = "select unit_id from units where session_id like '%000'"
     windows = open_windows(store, select=one)

@@ -255,6 +255,8 @@ def test_settings_that_make_no_sense_are_named(
         read_embeddings(str(tmp_path / "nowhere.npy"))
     with pytest.raises(UserError, match="a covariate is named twice"):
         load_config("tiny", ["data.covariates=['a', 'a']"])
+    with pytest.raises(UserError, match="covariates are for forecasts alone"):
+        load_config("tiny", ["data.task=co-smoothing", "data.covariates=['a']"])
     with pytest.raises(UserError, match=r"'a.b' is no column among data.covariates"):
         load_config("tiny", ["data.embeddings={'a.b' = 'x.npy'}"])
     with pytest.raises(UserError, match="no selected session has a series 'wheel_velocty'"):

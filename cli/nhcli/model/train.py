@@ -13,7 +13,7 @@ from nhcli.base import Command
 from nhcli.output import print_json, progress_bar
 
 if TYPE_CHECKING:
-    from nhmodel.model import NeuroHorizon
+    from nhmodel.cosmoother import Model
     from nhmodel.training.standing import Standing
 
 
@@ -53,7 +53,7 @@ def command(
         task = bar.add_task("train", total=100, note="")
         began: tuple[float, int] | None = None
 
-        def on_start(model: NeuroHorizon) -> None:
+        def on_start(model: Model) -> None:
             nonlocal n_parameters
             n_parameters = model.n_parameters
             if first:
