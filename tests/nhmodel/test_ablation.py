@@ -121,7 +121,7 @@ def test_losses_are_shown(result: Evaluation, value: dict[str, Any], capsys: pyt
     (panel,) = (panel for panel in scores_page(value | result.pictures()).panels if panel.title == "Covariates")
     assert panel.table is not None
     assert panel.table.rows[0][:2] == ("cue", "seen")
-    assert (panel.table.rows[0][4], len(panel.table.rows)) == (f"{row['delta_fp_bps']:.3f}", 9)
+    assert (panel.table.rows[0][6], len(panel.table.rows)) == (f"{row['delta_fp_bps']:.3f}", 9)
 
 
 def test_sessions_never_seen_are_told_too(
