@@ -327,3 +327,14 @@ def test_any_part_may_be_missing_or_something_else(pristine, tmp_path_factory, d
                 h5[name] = value
     with suppress(SourceError):
         load_one(path)
+
+
+def test_without_the_filter_every_unit_is_kept_and_marked(tmp_path) -> None:
+    good = np.array([True, False, True, True, False])
+    path = write_file(tmp_path / "rated.h5", good=good)
+    assert load_one(path).n_units == 3
+    source = BrainsetSource(SourceOptions(no_filter=True))
+    every = source.load(next(source.iter_sessions([path])))
+    assert every.units["good"].tolist() == good.tolist()
+    assert len(every.spikes.time) == len(TIMES)
+    assert every.provenance.dropped == {}
