@@ -40,6 +40,7 @@ def write_card(folder: Path, n_parameters: int, validation: Mapping[str, float |
     sessions = "\n".join(f"| {_plain(name)} | `{value[:16]}` |" for name, value in sorted(info.content_hash.items()))
     windows = "\n".join(f"| {split} | `{value[:16]}` |" for split, value in info.windows_hash.items())
     held_out = f"\nHeld out, to choose the weights: {', '.join(map(_plain, info.held_out))}.\n" if info.held_out else ""
+    told = f"\nTold besides spikes: {', '.join(info.covariates)}.\n" if info.covariates else ""
     versions = ", ".join([*(f"{name} {version(name)}" for name in PACKAGES), f"torch {torch.__version__}"])
     text = f"""# NeuroHorizon, {n_parameters:,} parameters
 
@@ -57,7 +58,7 @@ It chose the weights, so it is no test.
 
 At position {info.position} of the catalog; hash of the units `{info.selection_hash[:16]}`. Of every session the
 first 70 % were trained on, the next 10 % validated, the last 20 % are for tests, with a window's length between them.
-{held_out}
+{held_out}{told}
 | session | content |
 |---|---|
 {sessions}

@@ -84,12 +84,12 @@ def _normalise(covariate: Covariate, known: WindowDataset) -> None:
     for k in range(0, len(marks), CHUNK_WINDOWS):
         values, masks = known.covariates(marks[k : k + CHUNK_WINDOWS])
         value, there = covariate.values(values[name])
-        if len(covariate.shape) > 1 and (strange := masks[name] & ~there).any():
+        if len(covariate.shape) > 1 and (last := float(values[name][..., 0].max())) >= covariate.shape[0]:
             raise UserError(
-                f"{name} is {float(values[name][strange][0, 0]):g}, of an array of {covariate.shape[0]} frames",
+                f"{name} is {last:g}, of an array of {covariate.shape[0]} frames",
                 "give an array with a row for every frame",
             )
-        x = value[masks[name]].double()
+        x = value[masks[name] & there].double()
         sums += torch.stack([torch.full_like(sums[0], len(x)), x.sum(0), x.square().sum(0)])
     if not sums[0, 0]:
         raise UserError(f"covariate {name!r} is in no training window", "leave it out of data.covariates")

@@ -120,7 +120,7 @@ class RunInfo:
                 unit_ids=tuple(values["unit_ids"]),
                 held_out=tuple(values["held_out"]),
                 split_hash=values.get("split_hash", {}),
-                covariates={name: tuple(shape) for name, shape in values.get("covariates", {}).items()},
+                covariates={name: _shape(shape) for name, shape in values.get("covariates", {}).items()},
                 software=str(values["software"]),
                 torch=str(values["torch"]),
                 **{
@@ -130,6 +130,14 @@ class RunInfo:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path} is damaged ({type(error).__name__})", "train again") from None
+
+
+def _shape(values: list[int]) -> Shape:
+    """A shape as JSON has it; raises ValueError if it is none."""
+    shape = tuple(int(n) for n in values)
+    if not 1 <= len(shape) <= 2 or min(shape) < 1:
+        raise ValueError(f"{shape} is no shape of a covariate")
+    return shape
 
 
 def fingerprints(store: Store) -> dict[str, str]:

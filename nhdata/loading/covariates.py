@@ -171,14 +171,14 @@ def n_components(sessions: tuple[SelectedSession, ...], names: tuple[str, ...]) 
 
 def present(sessions: Sequence[SelectedSession], names: Sequence[str]) -> tuple[str, ...]:
     """The covariates, out of `names`, that at least one of some sessions has."""
+    parsed = {name: ColumnName.parse(name) for name in names}
     found: set[str] = set()
     for session in sessions:
-        if len(found) == len(set(names)):
+        if len(found) == len(parsed):
             break
         opened = Session(session.path)
-        series, tables = opened.series_shapes() if names else {}, opened.intervals()
-        for name in names:
-            column = ColumnName.parse(name)
+        series, tables = opened.series_shapes(), opened.intervals() if any(parsed.values()) else {}
+        for name, column in parsed.items():
             if name in series if column is None else _has(tables.get(column.table, {}), column):
                 found.add(name)
     return tuple(name for name in names if name in found)

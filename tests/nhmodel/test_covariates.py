@@ -37,7 +37,7 @@ FRAMES = np.random.default_rng(1).normal(size=(9, 5)) * 3 + 7
 def told(recordings: list[Recording]) -> list[Recording]:
     """A session that has all covariates, and one that has none."""
     start_s = np.arange(0, 89, 0.125)
-    movie = {"start_s": start_s, "stop_s": start_s + 0.125, "frame": np.arange(len(start_s)) % 9}
+    movie = {"start_s": start_s, "stop_s": start_s + 0.125, "frame": np.arange(len(start_s)) % 10 - 1}  # -1 is none
     first = replace(recordings[0], intervals={**recordings[0].intervals, "movie": movie})
     return [first, replace(recordings[1], series={}, intervals={})]
 
@@ -107,7 +107,7 @@ def with_other_future(recording: Recording) -> Recording:
         series={"wheel_velocity": Series(wheel.time_s, np.where(at[0], 99.0, wheel.value), "rad/s")},
         intervals={
             "trials": {**trials, "contrast": np.where(at[1], 5.0, trials["contrast"])},
-            "movie": {**movie, "frame": np.where(at[2], 8 - movie["frame"], movie["frame"])},
+            "movie": {**movie, "frame": np.where(at[2], 7 - movie["frame"], movie["frame"])},
         },
     )
 
@@ -177,6 +177,7 @@ def test_readouts_of_behaviour_hear_spikes_alone(
 def test_statistics_are_those_of_training_windows_and_travel_in_the_weights(
     model: NeuroHorizon, config: Config, told_store: Path, told_run: Path
 ) -> None:
+    assert f"Told besides spikes: {', '.join(NAMES)}." in (told_run / "README.md").read_text()
     assert RunInfo.read(told_run).covariates == {NAMES[0]: (1,), NAMES[1]: (4,), NAMES[2]: (9, 5)}
     windows = opened(told_store, config, "train")
     batches = list(windows)
@@ -186,7 +187,8 @@ def test_statistics_are_those_of_training_windows_and_travel_in_the_weights(
         mask = torch.cat([b.covariates_mask[name] for b in batches])
         values = torch.cat([b.covariates[name] for b in batches])[mask].numpy()
         if name == "movie.frame":
-            values = FRAMES[values[:, 0].astype(int)]
+            assert values.min() == -1
+            values = FRAMES[values[values[:, 0] >= 0, 0].astype(int)]
             np.testing.assert_array_equal(covariate.table, FRAMES.astype(np.float32))
         np.testing.assert_allclose(covariate.mean, values.mean(0), rtol=1e-4, atol=1e-5)
         expected = np.where(values.std(0) > 1e-6 * (1 + abs(values.mean(0))), values.std(0), 1)
@@ -217,6 +219,11 @@ def test_a_run_of_before_covariates_loads_and_says_the_same(
     (old / "run.json").write_text(json.dumps(values))
     assert RunInfo.read(old) == RunInfo.read(run)
     model = load(old)
+    for shape in ([0], [1, 2, 3], "x", [-1]):
+        (old / "run.json").write_text(json.dumps(values | {"covariates": {"a": shape}}))
+        with pytest.raises(UserError, match="is damaged"):
+            load(old)
+    (old / "run.json").write_text(json.dumps(values))
     assert not any("covariate" in name for name in model.state_dict())
     train(store, run_config, old, resume=True)
 
@@ -263,5 +270,5 @@ def test_settings_that_make_no_sense_are_named(
         train(told_store, make_config("data.covariates=['wheel_velocty']"), tmp_path / "run")
     np.save(tmp_path / "few.npy", FRAMES[:4])
     short = config.data.model_copy(update={"embeddings": {"movie.frame": str(tmp_path / "few.npy")}})
-    with pytest.raises(UserError, match=r"movie.frame is [4-8], of an array of 4 frames"):
+    with pytest.raises(UserError, match=r"movie.frame is 8, of an array of 4 frames"):
         train(told_store, config.model_copy(update={"data": short}), tmp_path / "run")
