@@ -61,7 +61,10 @@ package: install
 	$(BIN)/python -m build --no-isolation
 
 bench: install
-	cd benchmarks && ../$(BIN)/asv machine --yes && ../$(BIN)/asv run --quick --python=same --show-stderr
+	cd benchmarks && ../$(BIN)/asv machine --yes
+	-cd benchmarks && ../$(BIN)/asv run --python=same --set-commit-hash $$(git rev-parse HEAD) --show-stderr \
+	  -a rounds=1 -a 'repeat=(1, 5, 1.0)' -a warmup_time=0.01
+	$(BIN)/python benchmarks/table.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) site dist

@@ -13,11 +13,12 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from benchmarks.poyo import Step, poyo
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nhdata.loading import WindowBatch
@@ -27,8 +28,6 @@ from nhmodel.model import NeuroHorizon, UnitTable
 
 PEAK_TFLOPS = {"H200": 989, "H100": 989, "A100": 312, "4090": 165, "L40S": 362, "L4": 121}
 N_UNITS, RATE_HZ = 256, 8.0
-
-Step = Callable[[], Tensor]
 
 
 def made_up_batch(config: Config, n_windows: int, device: torch.device) -> tuple[WindowBatch, UnitTable]:
@@ -61,46 +60,6 @@ def neurohorizon(config: Config, batch: WindowBatch, units: UnitTable, *, compil
     if compiled:
         model.think = torch.compile(model.think)
     return model, lambda: model.compute_loss(batch, units)
-
-
-def poyo(config: Config, batch: WindowBatch) -> tuple[nn.Module, Step]:
-    """POYO as wide and deep, with as many latents, reading the same spikes, padded, and saying 256 numbers a bin."""
-    from torch_brain.models import POYO
-
-    size, data, device = config.model, config.data, batch.counts.device
-    model = POYO(
-        sequence_length=data.history_s,
-        latent_step=size.latent_step_s,
-        num_latents_per_step=size.latents_per_step,
-        dim_out=N_UNITS,
-        dim=size.dim,
-        depth=size.depth,
-        dim_head=size.dim // size.n_heads,
-        cross_heads=size.n_heads,
-        self_heads=size.n_heads,
-    )
-    model.unit_emb.initialize_vocab([str(n) for n in range(N_UNITS)])
-    model.session_emb.initialize_vocab(["one"])
-    model = model.to(device)
-    length, b = batch.cu_seqlens.diff().long(), len(batch)
-    place = torch.arange(int(length.max()), device=device)
-    mask = place < length[:, None]
-    index = torch.where(mask, batch.cu_seqlens[:-1, None] + place, 0)
-    n_steps = round(data.history_s / size.latent_step_s)
-    latent = torch.arange(size.latents_per_step, device=device).repeat(n_steps).expand(b, -1)
-    times = torch.arange(n_steps, device=device).repeat_interleave(size.latents_per_step) * size.latent_step_s
-    n_bins = batch.counts.shape[1]
-    known = {
-        "input_unit_index": batch.token_unit[index].long() + 1,
-        "input_timestamps": batch.token_time_s[index] + data.history_s,
-        "input_token_type": torch.zeros_like(index),
-        "input_mask": mask,
-        "latent_index": latent,
-        "latent_timestamps": times.expand(b, -1),
-        "session_index": torch.ones(b, dtype=torch.int64, device=device),
-        "output_timestamps": (torch.arange(n_bins, device=device) * data.bin_s).expand(b, -1),
-    }
-    return model, lambda: nn.functional.poisson_nll_loss(model(**known), batch.counts.float())
 
 
 def measured(model: nn.Module, step: Step, batch: WindowBatch, n_steps: int) -> dict[str, float]:
@@ -157,7 +116,7 @@ def results(presets: list[str], device: torch.device, n_windows: int, n_steps: i
                 "mfu": flops / found["step_s"] / peak / 1e12 if peak else None,
             }
         try:
-            model, step = poyo(config, batch)
+            model, step = poyo(config, batch, N_UNITS)
         except ImportError:
             continue
         n_parameters = sum(p.numel() for p in model.parameters())

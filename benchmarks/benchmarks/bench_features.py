@@ -60,10 +60,10 @@ class FromStore:
         self.session = store.session(store.session_ids[0])
         self.session.spikes(0.0, 1.0)
 
-    def time_decode(self, root: str) -> None:
+    def time_decoding_alone(self, root: str) -> None:
         self.session.ticks()
 
-    def time_features(self, root: str) -> None:
+    def time_ours(self, root: str) -> None:
         self.session.features(self.session.t_start_s, self.session.t_stop_s)
 
 
@@ -99,13 +99,13 @@ class MemoryCopies(Grouped):
         super().setup()
         self.target = np.empty_like(self.tick)
 
-    def track_isi(self) -> float:
+    def track_ours_isi(self) -> float:
         return self._copies(lambda: isi_sums(self.grouped, LOG_EDGES_S))
 
-    def track_counts_u1(self) -> float:
+    def track_ours_counts_u1(self) -> float:
         return self._copies(lambda: self._counts(np.uint8))
 
-    def track_counts_u2(self) -> float:
+    def track_ours_counts_u2(self) -> float:
         return self._copies(lambda: self._counts(np.uint16))
 
     def _counts(self, dtype: type[np.uint8] | type[np.uint16]) -> NDArray[np.generic]:
@@ -126,11 +126,11 @@ class Compilation:
         if N_SPIKES < 100_000:
             raise NotImplementedError  # a look at whether benchmarks run has no time for it
 
-    def track_never_compiled(self) -> float:
+    def track_ours_never_compiled(self) -> float:
         with tempfile.TemporaryDirectory() as folder:
             return self._warm_up(folder)
 
-    def track_compiled_before(self) -> float:
+    def track_ours_compiled_before(self) -> float:
         with tempfile.TemporaryDirectory() as folder:
             self._warm_up(folder)
             return self._warm_up(folder)

@@ -3,9 +3,7 @@
 ``NH_BENCH_SPIKES=31170000 asv run --python=same --quick --show-stderr --bench bench_kernels`` is an hour and a half.
 """
 
-import elephant.statistics
 import numpy as np
-import pynapple as nap
 from numpy.typing import NDArray
 from scipy.stats import poisson
 
@@ -54,6 +52,8 @@ class Cv2(Grouped):
         return np.array([2 * np.mean(np.abs(np.diff(i)) / (i[1:] + i[:-1])) for i in isi])
 
     def time_elephant(self) -> Array:
+        import elephant.statistics
+
         return np.array([elephant.statistics.cv2(np.diff(t)) for t in self.seconds])
 
 
@@ -68,6 +68,8 @@ class LocalVariation(Grouped):
         return np.array([3 * np.mean((np.diff(i) / (i[1:] + i[:-1])) ** 2) for i in isi])
 
     def time_elephant(self) -> Array:
+        import elephant.statistics
+
         return np.array([elephant.statistics.lv(np.diff(t)) for t in self.seconds])
 
 
@@ -99,7 +101,7 @@ class Autocorrelation(Grouped):
 
 
 class Autocorrelogram(Grouped):
-    """Pairs up to 10 ms apart in bins of 1 ms; pynapple's are centred, and half as fine here so as to be compared."""
+    """Pairs up to 10 ms apart in bins of 1 ms; pynapple gives rates in bins centred on the lags."""
 
     def time_ours(self) -> NDArray[np.int64]:
         return autocorrelogram(self.grouped, 0.001, 0.01)
@@ -107,11 +109,9 @@ class Autocorrelogram(Grouped):
     def time_numpy(self) -> NDArray[np.int64]:
         return np.stack([_lags(t, 300, 30) for t in self.ticks])
 
-
-class AutocorrelogramPynapple(Grouped):
-    """The same by pynapple, which gives rates in centred bins."""
-
     def time_pynapple(self) -> None:
+        import pynapple as nap
+
         epoch = nap.IntervalSet(0, self.stop_s)
         group = nap.TsGroup({k: nap.Ts(t) for k, t in enumerate(self.seconds)}, time_support=epoch)
         nap.compute_autocorrelogram(group, 0.001, 0.01, norm=False)

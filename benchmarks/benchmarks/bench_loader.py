@@ -1,5 +1,6 @@
 """A batch of 64 windows, each 1 s of spikes and 25 × 302 counts of the next 0.5 s: the loader beside its peers."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import fields
 from itertools import count, islice
@@ -58,7 +59,7 @@ class _Windows:
 
 
 class Batch(_Windows):
-    """From spikes that are decoded already, and without a budget to keep any.
+    """From spikes that are decoded already.
 
     The copy moves the bytes of the finished batch once: nothing that makes a new batch can be faster.
     """
@@ -69,16 +70,8 @@ class Batch(_Windows):
         self.source = [getattr(self.batch, f.name).numpy() for f in fields(WindowBatch) if f.name[:6] != "series"]
         self.target = [np.empty_like(values) for values in self.source]
 
-    def time_loader(self, root: str) -> int:
+    def time_ours(self, root: str) -> int:
         return n_spikes(self.plain.collate(self.marks))
-
-    def time_loader_with_averages(self, root: str) -> int:
-        """With moving averages over the 20 s before: ten times as many spikes."""
-        return n_spikes(self.ema.collate(self.marks))
-
-    def time_loader_without_memory(self, root: str) -> int:
-        """Over budget: every window decodes the chunks of the store that it touches."""
-        return n_spikes(self.tight.collate(self.marks))
 
     def time_numpy_loop(self, root: str) -> int:
         """The same arrays for each window: slices of sorted seconds in memory, and counts by `numpy.bincount`."""
@@ -97,8 +90,20 @@ class Batch(_Windows):
             np.copyto(target, source)
 
 
-class Stream:
-    """Epochs of shuffled windows over ten sessions, `N_BATCHES` batches a call, through loaders as they are used.
+class OtherBatches(_Windows):
+    """The same windows with more to do for each."""
+
+    def time_ours_with_averages(self, root: str) -> int:
+        """With moving averages over the 20 s before: ten times as many spikes."""
+        return n_spikes(self.ema.collate(self.marks))
+
+    def time_ours_without_memory(self, root: str) -> int:
+        """Over budget: every window decodes the chunks of the store that it touches."""
+        return n_spikes(self.tight.collate(self.marks))
+
+
+class _Stream:
+    """Epochs of shuffled windows over ten sessions, `N_BATCHES` batches a round, through loaders as they are used.
 
     The sizes are those of ten IBL sessions, of which the largest has ``NH_BENCH_SPIKES`` spikes. All hand out
     tokens of 1 s and counts of 0.5 s; ours are exact at the edges of bins.
@@ -119,74 +124,79 @@ class Stream:
 
     setup_cache.timeout = 600  # type: ignore[attr-defined]
 
-    def setup(self, root: str) -> None:
-        self.root = root
-        self.windows: WindowDataset | None = None
-        self.batches: Iterator[Any] | None = None
+    def ours(self, root: str, memory_budget_mb: float, num_workers: int = 0) -> float:
+        windows = WindowDataset(
+            root, select="select unit_id from units", split="all", shuffle=True, drop_last=False,
+            history_s=HISTORY_S, horizon_s=HORIZON_S, bin_s=BIN_S, batch_size=BATCH,
+            memory_budget_mb=memory_budget_mb, count_history=False,
+        )  # fmt: skip
+        return seconds(epochs(make_loader(windows, num_workers=num_workers)))
 
-    def teardown(self, root: str) -> None:
-        self.batches = None
+    def peer(self, root: str, eager: bool, num_workers: int = 0) -> float:
+        return seconds(epochs(torch_brain_loader(Path(root).with_name("stream"), eager, num_workers)))
 
-    def ours(self, memory_budget_mb: float, num_workers: int = 0) -> None:
-        if self.batches is None:
-            self.windows = WindowDataset(
-                self.root, select="select unit_id from units", split="all", shuffle=True, drop_last=False,
-                history_s=HISTORY_S, horizon_s=HORIZON_S, bin_s=BIN_S, batch_size=BATCH,
-                memory_budget_mb=memory_budget_mb, count_history=False,
-            )  # fmt: skip
-            self.batches = epochs(make_loader(self.windows, num_workers=num_workers))
-            next(self.batches)
-        for _ in islice(self.batches, N_BATCHES):
-            pass
 
-    def peer(self, eager: bool, num_workers: int = 0) -> None:
-        if self.batches is None:
-            self.batches = epochs(torch_brain_loader(Path(self.root).with_name("stream"), eager, num_workers))
-            next(self.batches)
-        for _ in islice(self.batches, N_BATCHES):
-            pass
+class StreamFromMemory(_Stream):
+    """All spikes fit."""
 
-    def time_all_in_memory(self, root: str) -> None:
-        self.ours(4096)
+    params, param_names, unit = [0, 1, 2], ("workers",), "seconds"
 
-    def time_all_in_memory_1_worker(self, root: str) -> None:
-        self.ours(4096, 1)
+    def track_ours(self, root: str, num_workers: int) -> float:
+        return self.ours(root, 4096, num_workers)
 
-    def time_all_in_memory_2_workers(self, root: str) -> None:
-        self.ours(4096, 2)
+    def track_torch_brain_eager(self, root: str, num_workers: int) -> float:
+        return self.peer(root, True, num_workers)
 
-    def time_a_tenth_in_memory(self, root: str) -> None:
-        self.ours(self.tenth_mb())
 
-    def time_a_tenth_in_memory_2_workers(self, root: str) -> None:
-        self.ours(self.tenth_mb(), 2)
+class StreamFromDisk(_Stream):
+    """A tenth of all spikes fits; torch_brain reads lazily."""
 
-    def time_torch_brain_lazy(self, root: str) -> None:
-        self.peer(eager=False)
+    params, param_names, unit = [0, 1, 2], ("workers",), "seconds"
 
-    def time_torch_brain_lazy_1_worker(self, root: str) -> None:
-        self.peer(eager=False, num_workers=1)
+    def track_ours(self, root: str, num_workers: int) -> float:
+        return self.ours(root, tenth_mb(), num_workers)
 
-    def time_torch_brain_lazy_2_workers(self, root: str) -> None:
-        self.peer(eager=False, num_workers=2)
+    def track_torch_brain_lazy(self, root: str, num_workers: int) -> float:
+        return self.peer(root, False, num_workers)
+
+
+class StreamMemory(_Stream):
+    """Of the whole process: beside the budget of a tenth, Python, torch and compiled kernels."""
+
+    def peakmem_ours(self, root: str) -> None:
+        self.ours(root, tenth_mb())
+
+    def peakmem_torch_brain_lazy(self, root: str) -> None:
+        self.peer(root, False)
+
+
+class FirstBatch(_Stream):
+    """From nothing but a path."""
+
+    def time_ours(self, root: str) -> None:
+        select = "select unit_id from units"
+        next(iter(WindowDataset(root, select=select, history_s=HISTORY_S, memory_budget_mb=4096)))
 
     def time_torch_brain_eager(self, root: str) -> None:
-        self.peer(eager=True)
+        next(iter(torch_brain_loader(Path(root).with_name("stream"), True, 0)))
 
-    def time_torch_brain_eager_2_workers(self, root: str) -> None:
-        self.peer(eager=True, num_workers=2)
+    def time_torch_brain_lazy(self, root: str) -> None:
+        next(iter(torch_brain_loader(Path(root).with_name("stream"), False, 0)))
 
-    def time_to_the_first_batch(self, root: str) -> None:
-        """From nothing but a path."""
-        select = "select unit_id from units"
-        next(iter(WindowDataset(self.root, select=select, history_s=HISTORY_S, memory_budget_mb=4096)))
 
-    def peakmem_a_tenth_in_memory(self, root: str) -> None:
-        """Of the whole process: beside the budget, Python, torch and compiled kernels."""
-        self.ours(self.tenth_mb())
+def tenth_mb() -> float:
+    return sum(n for n, _, _ in TEN_SESSIONS) * N_SPIKES / TEN_SESSIONS[0][0] * 6 / 1e7
 
-    def tenth_mb(self) -> float:
-        return sum(n for n, _, _ in TEN_SESSIONS) * N_SPIKES / TEN_SESSIONS[0][0] * 6 / 1e7
+
+def seconds(batches: Iterator[Any], n_rounds: int = 3) -> float:
+    """The median round of `N_BATCHES`, once everything has started."""
+    times = []
+    for n in (1, *[N_BATCHES] * n_rounds):
+        begin = time.perf_counter()
+        for _ in islice(batches, n):
+            pass
+        times.append(time.perf_counter() - begin)
+    return float(np.median(times[1:]))
 
 
 def epochs(loader: Any) -> Iterator[Any]:
@@ -212,12 +222,9 @@ def to_brainset(session: Session, path: Path) -> None:
 
 def torch_brain_loader(folder: Path, eager: bool, num_workers: int) -> Any:
     """torch_brain's own Dataset, sampler and DataLoader; eager, its recordings are read whole and never copied."""
-    try:
-        from torch_brain.data import Data
-        from torch_brain.datasets import Dataset
-        from torch_brain.samplers import RandomFixedWindowSampler
-    except ImportError:
-        raise NotImplementedError("torch_brain is not installed") from None
+    from torch_brain.data import Data
+    from torch_brain.datasets import Dataset
+    from torch_brain.samplers import RandomFixedWindowSampler
 
     class Eager(Dataset):  # type: ignore[misc]
         def get_recording(self, recording_id: str, _namespace: str = "") -> Any:

@@ -105,22 +105,22 @@ class _Bucket:
         spikes = zarr.open_group(store, path=f"{self.url.key}/spikes", mode="r", zarr_format=3)
         return spikes["tick"], spikes["unit"]
 
-    def time_first(self, latency_s: float) -> int:
+    def time_ours_first(self, latency_s: float) -> int:
         return self.read_first()
 
-    def time_again(self, latency_s: float) -> int:
+    def time_ours_again(self, latency_s: float) -> int:
         return self.read_again()
 
     def time_zarr(self, latency_s: float) -> int:
         return self.read_by_zarr()
 
-    def track_requests_first(self, latency_s: float) -> int:
+    def track_ours_first(self, latency_s: float) -> int:
         return n_requests(self.read_first)
 
-    def track_requests_again(self, latency_s: float) -> int:
+    def track_ours_again(self, latency_s: float) -> int:
         return n_requests(self.read_again)
 
-    def track_requests_zarr(self, latency_s: float) -> int:
+    def track_zarr(self, latency_s: float) -> int:
         return n_requests(self.read_by_zarr)
 
 

@@ -27,14 +27,14 @@ class SelectUnits:
 
     def setup(self, root: str) -> None:
         self.store = nhdata.open(root)
-        self.time_sql(root)
+        self.time_ours(root)
         Session(next(Path(root, "sessions", "bench").glob("*-*"))).units()
 
-    def time_sql(self, root: str) -> list[str]:
+    def time_ours(self, root: str) -> list[str]:
         """In a store that is open."""
         return self.store.sql(QUERY).column("unit_id").to_pylist()
 
-    def time_open_and_sql(self, root: str) -> list[str]:
+    def time_ours_with_opening(self, root: str) -> list[str]:
         return nhdata.open(root).sql(QUERY).column("unit_id").to_pylist()
 
     def time_scan_of_groups(self, root: str) -> list[str]:

@@ -11,10 +11,10 @@ from nhmodel.config import load_config
 from nhmodel.model import NeuroHorizon
 from nhmodel.units import rows_by_id, unit_table
 
+from .poyo import Step, poyo
 
-class TrainingStep:
-    """Forward alone, the whole step, and the batch it needs: on a CPU the model is the limit, on a GPU the loader."""
 
+class _Training:
     timeout = 600
 
     def setup_cache(self) -> str:
@@ -25,28 +25,49 @@ class TrainingStep:
     def setup(self, root: str) -> None:
         torch.set_num_threads(1)
         torch.manual_seed(0)
-        config = load_config("tiny")
-        data = {key: getattr(config.data, key) for key in ("history_s", "horizon_s", "bin_s", "ema_tau_s")}
-        self.windows = WindowDataset(root, batch_size=config.train.batch_size, **data)
+        self.config = load_config("tiny")
+        data = {key: getattr(self.config.data, key) for key in ("history_s", "horizon_s", "bin_s", "ema_tau_s")}
+        self.windows = WindowDataset(root, batch_size=self.config.train.batch_size, **data)
         self.marks = self.windows.plan().batch(0, 0, 1)
         self.batch = self.windows.collate(self.marks)
         known = WindowDataset(root, shuffle=False, **data)
         self.units = unit_table(known, rows_by_id(known.unit_ids))
-        self.model = NeuroHorizon(config.model, config.data, len(known.unit_ids))
+        self.model = NeuroHorizon(self.config.model, self.config.data, len(known.unit_ids))
         if self.model.identity.encoder is not None:
             self.model.identity.encoder.fit_normaliser(self.units.features.numpy())
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.train.lr)
-        self.time_step(root)
 
-    def time_batch(self, root: str) -> None:
+
+class TrainingStep(_Training):
+    """Forward, backward and update on a batch that is there, beside POYO as wide and deep."""
+
+    def setup(self, root: str) -> None:
+        super().setup(root)
+        self.poyo: tuple[torch.optim.Optimizer, Step] | None = None
+        self.optimizer = torch.optim.AdamW(self.model.train().parameters(), lr=self.config.train.lr)
+        self.time_ours(root)
+
+    def time_ours(self, root: str) -> None:
+        _update(self.optimizer, lambda: self.model.compute_loss(self.batch, self.units))
+
+    def time_poyo(self, root: str) -> None:
+        if self.poyo is None:
+            model, step = poyo(self.config, self.batch, len(self.units.features))
+            self.poyo = torch.optim.AdamW(model.train().parameters(), lr=self.config.train.lr), step
+        _update(*self.poyo)
+
+
+class PartsOfAStep(_Training):
+    """The batch that a step needs, and the forward pass: on a CPU the model is the limit, on a GPU the loader."""
+
+    def time_ours_batch(self, root: str) -> None:
         self.windows.collate(self.marks)
 
     @torch.no_grad()
-    def time_forward(self, root: str) -> None:
+    def time_ours_forward(self, root: str) -> None:
         self.model.eval()(self.batch, self.units)
 
-    def time_step(self, root: str) -> None:
-        self.model.train()
-        self.optimizer.zero_grad()
-        self.model.compute_loss(self.batch, self.units).backward()
-        self.optimizer.step()
+
+def _update(optimizer: torch.optim.Optimizer, step: Step) -> None:
+    optimizer.zero_grad()
+    step().backward()
+    optimizer.step()

@@ -1,13 +1,17 @@
 """The session of the benchmarks as the arrays that each side starts from."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pynapple as nap
 from numpy.typing import NDArray
 
 from nhdata.features.trains import Trains, spike_trains
 from nhdata.features.warm_up import warm_up
 
 from .data import N_UNITS, SAMPLE_RATE_HZ, recording
+
+if TYPE_CHECKING:
+    import pynapple as nap
 
 Array = NDArray[np.float64]
 BIN = 600  # ticks: 20 ms
@@ -33,7 +37,9 @@ class Spikes:
         order = np.argsort(self.unit, kind="stable")
         return np.split(self.time_s[order], np.cumsum(np.bincount(self.unit, minlength=N_UNITS))[:-1])
 
-    def pynapple(self) -> nap.TsGroup:
+    def pynapple(self) -> "nap.TsGroup":
+        import pynapple as nap
+
         epoch = nap.IntervalSet(0, self.stop_s)
         return nap.TsGroup({k: nap.Ts(train) for k, train in enumerate(self.by_unit())}, time_support=epoch)
 
