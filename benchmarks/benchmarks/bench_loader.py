@@ -67,7 +67,8 @@ class Batch(_Windows):
     def setup(self, root: str) -> None:
         super().setup(root)
         self.time_s, self.unit = Session(self.plain.selection.sessions[0].path).spikes()
-        self.source = [getattr(self.batch, f.name).numpy() for f in fields(WindowBatch) if f.name[:6] != "series"]
+        values = (getattr(self.batch, field.name) for field in fields(WindowBatch))
+        self.source = [value.numpy() for value in values if isinstance(value, torch.Tensor)]
         self.target = [np.empty_like(values) for values in self.source]
 
     def time_ours(self, root: str) -> int:
