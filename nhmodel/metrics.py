@@ -6,9 +6,9 @@ split; ratios are taken once, at the end. `ScoreSums` takes windows in chunks, s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -96,6 +96,17 @@ class SessionSums:
             merged[name] = np.concatenate([mine, theirs])[order] if per_window else mine + theirs
         return SessionSums(**merged)
 
+    @classmethod
+    def mean(cls, models: Sequence[Self]) -> Self:
+        """The mean over models that were scored on the same windows; what is not theirs stays as it is."""
+        values = {field.name: [getattr(part, field.name) for part in models] for field in fields(cls)}
+        return cls(
+            **{
+                name: parts[0] if name in ("null_expected", "t_s") or "spikes" in name else np.mean(parts, axis=0)
+                for name, parts in values.items()
+            }
+        )
+
 
 class ScoreSums:
     """Sums of one model's scores over sessions, fed in chunks of windows in any order.
@@ -152,6 +163,16 @@ class ScoreSums:
             since = None if since_onset is None else since_onset[chunk]
             part = SessionSums.of(t_s[chunk], counts[chunk], expected[chunk], null, since)
             self.sessions[session_id] = self.sessions[session_id] + part if session_id in self.sessions else part
+
+    @classmethod
+    def mean(cls, models: Sequence[ScoreSums]) -> Self:
+        """Sums of what any one of several models scores on the same windows, on average."""
+        return cls(
+            {
+                session_id: SessionSums.mean([m.sessions[session_id] for m in models])
+                for session_id in models[0].sessions
+            }
+        )
 
     def __add__(self, other: ScoreSums) -> ScoreSums:
         merged = ScoreSums(self.sessions)

@@ -70,19 +70,23 @@ def print_scores(result: Evaluation, value: dict[str, Any]) -> None:
         click.echo(f"note: split {result.split} {NOT_FAIR[result.split]}", err=True)
     for session_id, reason in result.skipped.items():
         click.echo(f"skipped: {session_id}: {reason}", err=True)
-    for title, rows in tables(value).items():
+    for part in (value, *value["horizons"]):
+        for title, rows in tables(part).items():
+            click.echo()
+            _print_rows(title if part is value else f"{title}, first {part['horizon_s']:g} s", rows)
         click.echo()
-        _print_rows(title, rows)
-    click.echo()
-    for delta in value["deltas_by_regime"]:
-        lo, hi = (_number(x).strip() for x in delta["ci95"])
-        share = delta.get("fraction_of_ceiling")
-        ceiling = "" if share is None else f", {share:.0%} of what the true rate scores"
-        click.echo(
-            f"{delta['regime']} - {delta['baseline']} (best baseline): "
-            f"{_number(delta['fp_bps']).strip()} [{lo}, {hi}]{ceiling}"
-        )
+        for delta in part["deltas_by_regime"]:
+            click.echo(_difference(delta))
     _print_covariates(value["covariates"])
+
+
+def _difference(delta: dict[str, Any]) -> str:
+    """The run beside the best baseline, in one line."""
+    lo, hi = (_number(x).strip() for x in delta["ci95"])
+    share = delta.get("fraction_of_ceiling")
+    ceiling = "" if share is None else f", {share:.0%} of what the true rate scores"
+    gained = _number(delta["fp_bps"]).strip()
+    return f"{delta['regime']} - {delta['baseline']} (best baseline): {gained} [{lo}, {hi}]{ceiling}"
 
 
 def _print_covariates(rows: list[dict[str, Any]]) -> None:
@@ -105,7 +109,9 @@ def _print_rows(title: str, rows: dict[str, dict[str, Any]]) -> None:
     for name, row in rows.items():
         lo, hi = (_number(x) for x in row["fp_bps_ci95"])
         rest = "".join(f"  {_number(row[key]):>10}" for key in shown)
-        click.echo(f"{name:<{width}}  {_number(row['fp_bps'])}  [{lo}, {hi}]{rest}")
+        runs = row.get("fp_bps_by_run", [])
+        each = f"  runs {' '.join(_number(run).strip() for run in runs)}" if len(runs) > 1 else ""
+        click.echo(f"{name:<{width}}  {_number(row['fp_bps'])}  [{lo}, {hi}]{rest}{each}")
 
 
 def _number(value: float | None) -> str:

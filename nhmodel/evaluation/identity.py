@@ -1,4 +1,13 @@
-"""What is made of a session that a run never saw, with nothing but a reference to know its units by.
+"""The ways to forecast a session, by what is known of its units.
+
+Of a session of training:
+
+``seen``
+    By the run alone.
+``seen-hybrid``
+    On top of the best baseline, as ``hybrid``, weighted on the validation split.
+
+Of a session that the run never saw, with nothing but a reference to know its units by:
 
 ``zero-shot``
     Embeddings by the IDEncoder, from the reference features.
@@ -29,6 +38,9 @@ from nhmodel.model import NeuroHorizon, UnitTable
 from nhmodel.units import unit_table
 
 REGIMES = ("zero-shot", "adapted", "hybrid", "learned")
+"""Of sessions never seen."""
+WAYS = ("seen-hybrid", *REGIMES)
+"""All that may be asked for; ``seen`` is always there."""
 
 LEARNING_RATE = 0.01
 MAX_STEPS, CHECK_EVERY, PATIENCE = 300, 10, 50
@@ -65,6 +77,32 @@ def predict(
     """Expected counts (W, T, N) of every window of one session's batches, `without` some covariates."""
     model.eval()
     return np.concatenate([model(batch, units, without=without).exp().numpy() for batch in batches])
+
+
+def seen_forecasts(
+    model: NeuroHorizon,
+    session: ScoredSession,
+    regimes: Sequence[str],
+    units: UnitTable,
+    baseline: BaselineForecast | None = None,
+) -> Iterator[tuple[str, Expected]]:
+    """Forecasts of a session of training: by the model alone and, if `regimes` say so, on top of a baseline.
+
+    Parameters
+    ----------
+    model : NeuroHorizon
+    session : ScoredSession
+        With a validation split where the regimes say ``seen-hybrid``.
+    regimes : sequence of str
+        Out of `WAYS`.
+    units : UnitTable
+        Its units, as the model knows them from training.
+    baseline : BaselineForecast, optional
+    """
+    expected = predict(model, session.scored, units)
+    yield "seen", expected
+    if "seen-hybrid" in regimes and baseline is not None and session.tuning is not None:
+        yield "seen-hybrid", blend(session, baseline, predict(model, session.tuning, units), expected)
 
 
 def unseen_forecasts(
@@ -179,9 +217,10 @@ class _Fit:
 
 
 def blend(session: ScoredSession, baseline: BaselineForecast, tuned: Expected, expected: Expected) -> Expected:
-    """``log rate = log mean + a · log(baseline / mean) + b · log(network / mean)``, a and b from the last quarter.
+    """``log rate = log mean + a · log(baseline / mean) + b · log(network / mean)``.
 
-    Drawn (with the strength of a few spikes) towards equal halves.
+    a and b come from the windows that baselines are tuned on, drawn (with the strength of a few
+    spikes) towards equal halves.
     """
     known = null_expected(session.fit)
     features = np.stack([np.log(baseline.tuned / known), np.log(tuned / known)], axis=-1).astype(np.float64)

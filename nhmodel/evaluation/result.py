@@ -20,7 +20,7 @@ NOT_FAIR = {
     "train": "is what the model and the baselines learnt from: no test at all",
 }
 """What is wrong with a score on these splits."""
-HEADLINES = ("seen", "hybrid", "adapted", "zero-shot", "learned", "unseen")
+HEADLINES = ("seen", "seen-hybrid", "hybrid", "adapted", "zero-shot", "learned", "unseen")
 """The regime that ``delta_best_baseline`` speaks of is the first of these that was scored."""
 
 
@@ -46,6 +46,10 @@ class Evaluation:
     task : {"forecast", "co-smoothing"}
     sums : dict of (regime, model) to ScoreSums
         Regimes of one group of sessions share the sums of baselines and oracles.
+    by_run : dict of regime to list of ScoreSums
+        Of each run, where several are scored; their mean is the model among `sums`.
+    shorter : list of Evaluation
+        The first part of the same horizons, by itself.
     windows_hash : str
         Of all scored windows, over all sessions.
     skipped : dict
@@ -64,6 +68,8 @@ class Evaluation:
     bin_s: float
     task: str = "forecast"
     sums: dict[tuple[str, str], ScoreSums] = field(default_factory=dict)
+    by_run: dict[str, list[ScoreSums]] = field(default_factory=dict)
+    shorter: list[Evaluation] = field(default_factory=list)
     windows_hash: str = ""
     skipped: dict[str, str] = field(default_factory=dict)
     regions: dict[str, NDArray[np.str_]] = field(default_factory=dict)
@@ -85,7 +91,10 @@ class Evaluation:
         out = []
         for model, sums in sorted(self.models(regime).items(), key=lambda item: item[0] != MODEL):
             lo, hi = bootstrap_fp_bps(sums)
-            out.append({"model": model, "regime": regime, **scores(sums), "fp_bps_ci95": [lo, hi]})
+            row = {"model": model, "regime": regime, **scores(sums), "fp_bps_ci95": [lo, hi]}
+            if model == MODEL:
+                row["fp_bps_by_run"] = [scores(run)["fp_bps"] for run in self.by_run.get(regime, [sums])]
+            out.append(row)
         return out
 
     def best_baseline(self, regime: str) -> str:
@@ -139,24 +148,29 @@ class Evaluation:
                 row.setdefault("fp_bps", {})[model] = nats / spikes / np.log(2) if spikes else None
         return list(found.values())
 
+    def comparison(self) -> dict[str, Any]:
+        """Scores of all models, and the run beside the best baseline, at this horizon."""
+        deltas = [self.delta(regime) for regime in self.regimes if (regime, MODEL) in self.sums]
+        return {
+            "horizon_s": self.horizon_s,
+            "scores": [row for regime in self.regimes for row in self.rows(regime)],
+            "delta_best_baseline": min(deltas, key=lambda delta: HEADLINES.index(delta["regime"]), default=None),
+            "deltas_by_regime": deltas,
+        }
+
     def to_json(self, run: str | None) -> dict[str, Any]:
         """The object that ``nhmodel evaluate --json`` prints."""
-        rows = [row for regime in self.regimes for row in self.rows(regime)]
-        deltas = [self.delta(regime) for regime in self.regimes if (regime, MODEL) in self.sums]
-        first = min(deltas, key=lambda delta: HEADLINES.index(delta["regime"]), default=None)
         groups = {frozenset(sums.sessions): sums for sums in self.sums.values()}
         return {
             "schema": 1,
             "run": run,
             "task": self.task,
             "split": self.split,
-            "horizon_s": self.horizon_s,
             "bin_s": self.bin_s,
             "n_windows": sum(len(part.t_s) for sums in groups.values() for part in sums.sessions.values()),
             "windows_hash": self.windows_hash,
-            "scores": rows,
-            "delta_best_baseline": first,
-            "deltas_by_regime": deltas,
+            **self.comparison(),
+            "horizons": [part.comparison() for part in self.shorter],
             "sessions": self.sessions(),
             "regions": self.by_region(),
             "covariates": self.ablations.rows(),
@@ -184,7 +198,8 @@ def tables(value: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
     Parameters
     ----------
     value : dict
-        From `Evaluation.to_json`. Baselines are the same in all regimes of sessions never seen, and come once.
+        From `Evaluation.to_json` or `Evaluation.comparison`. Baselines are the same in all regimes of the same
+        sessions, and come once.
 
     Returns
     -------
@@ -192,8 +207,9 @@ def tables(value: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
     """
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for row in sorted(value["scores"], key=lambda row: -(row["fp_bps"] or 0.0)):
-        seen = row["regime"] == "seen"
-        name = row["model"] if seen or row["model"] != MODEL else f"{MODEL}, {row['regime']}"
+        seen = row["regime"].startswith("seen")
+        alone = row["regime"] == "seen" or row["model"] != MODEL
+        name = row["model"] if alone else f"{MODEL}, {row['regime'].removeprefix('seen-')}"
         found.setdefault("seen sessions" if seen else "sessions never seen", {}).setdefault(name, row)
     return dict(sorted(found.items()))
 

@@ -32,8 +32,10 @@ class ScoredSession:
         Unshuffled windows of what may be looked at: the training split, or the reference.
     scored : WindowDataset
         Unshuffled windows to forecast.
+    tuning : WindowDataset or None
+        The windows of the validation split, where there is one.
     past, truth : SessionWindows
-        The same as arrays.
+        `known` and `scored` as arrays.
     fit, tune : SessionWindows
         What baselines are fitted to and tuned on: training and validation split, or the first three quarters of the
         reference and its last.
@@ -43,6 +45,7 @@ class ScoredSession:
 
     known: WindowDataset
     scored: WindowDataset
+    tuning: WindowDataset | None
     past: SessionWindows
     truth: SessionWindows
     fit: SessionWindows
@@ -84,11 +87,12 @@ class ScoredSession:
         scored = windows(split if reference_s is None else "rest")
         past = session_windows(known)
         cut = max(1, round(0.75 * past.n_windows))
-        fit, tune = past[slice(0, cut)], past[slice(cut, None)]
+        fit, tune, tuning = past[slice(0, cut)], past[slice(cut, None)], None
         if reference_s is None:
             with suppress(NoWindows):  # a short session is tuned on the end of its training split
-                fit, tune = past, session_windows(windows("valid"))
-        return cls(known, scored, past, session_windows(scored), fit, tune, refit=reference_s is not None)
+                tuning = windows("valid")
+                fit, tune = past, session_windows(tuning)
+        return cls(known, scored, tuning, past, session_windows(scored), fit, tune, refit=reference_s is not None)
 
 
 @dataclass(frozen=True)

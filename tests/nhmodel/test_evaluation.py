@@ -48,7 +48,7 @@ def test_the_null_scores_exactly_zero_and_every_model_is_there(seen: Evaluation)
     assert scores["flat"] > 0
     assert scores["neurohorizon"] > 0.05
     assert scores["true_rate"] > max(scores[name] for name in ("neurohorizon", *BASELINES)) + 0.1
-    assert seen.regimes == ["seen"]
+    assert seen.regimes == ["seen", "seen-hybrid"]
 
 
 def test_scores_are_those_of_the_likelihood_of_every_forecast(
@@ -247,7 +247,10 @@ def test_a_session_that_changed_since_training_is_refused(
         ({"baselines": ["magic"]}, "unknown baseline 'magic': choose from mean, "),
         ({"reference_s": float("nan")}, "a reference of nan s: give a positive number"),
         ({"reference_s": -5.0}, r"a reference of -5\.0 s"),
-        ({"regimes": ["magic"]}, "unknown regime 'magic': choose from zero-shot, adapted, hybrid, learned"),
+        (
+            {"regimes": ["magic"]},
+            "unknown regime 'magic': choose from seen-hybrid, zero-shot, adapted, hybrid, learned",
+        ),
         ({"regimes": []}, "no way to score sessions never seen"),
         ({"regimes": ["hybrid"], "baselines": []}, "hybrid needs a baseline"),
         ({"weights": "worst"}, "unknown weights 'worst'"),

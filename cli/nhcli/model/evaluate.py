@@ -13,9 +13,24 @@ from nhcli.scores import evaluation_bar, show_scores
 
 
 @click.command("evaluate", cls=Command)
-@click.option("--run", required=True, metavar="FOLDER", help="Folder of the run.")
+@click.option(
+    "--run",
+    "runs",
+    required=True,
+    multiple=True,
+    metavar="FOLDER",
+    help="Folder of the run; repeated for runs that differ by their seed.",
+)
 @options.store
 @options.split
+@click.option(
+    "--horizon-s",
+    "horizons_s",
+    multiple=True,
+    type=float,
+    metavar="SECONDS",
+    help="Score the first seconds of the horizon by themselves, too; may be repeated.",
+)
 @click.option("--select", metavar="SQL", help="Units of sessions the run never saw; by default its own selection.")
 @options.reference
 @click.option(
@@ -23,7 +38,7 @@ from nhcli.scores import evaluation_bar, show_scores
     "regimes",
     multiple=True,
     metavar="NAME",
-    help="Only these ways to know units never seen: zero-shot, adapted, hybrid, learned; may be repeated.",
+    help="Only these ways: seen-hybrid; of units never seen zero-shot, adapted, hybrid, learned; may be repeated.",
 )
 @options.baseline
 @options.html
@@ -31,9 +46,10 @@ from nhcli.scores import evaluation_bar, show_scores
 @options.as_json
 @options.progress
 def command(
-    run: str,
+    runs: tuple[str, ...],
     store: str,
     split: str,
+    horizons_s: tuple[float, ...],
     select: str | None,
     reference_s: float,
     regimes: tuple[str, ...],
@@ -48,33 +64,35 @@ def command(
     fp-bps: bits per spike gained over each unit's mean rate. Sessions the run never saw are scored from their first
     reference seconds on: zero-shot (units known by their features), adapted (and by embeddings fitted to the
     reference), hybrid (on top of the best baseline), learned (embeddings without features). Baselines are
-    fitted to the same reference.
+    fitted to the same reference. Of several runs, the score is that of any one of them on average.
     """
     from nhmodel.evaluation import evaluate
-    from nhmodel.evaluation.identity import REGIMES
+    from nhmodel.evaluation.identity import WAYS
 
     if html is not None:
         check_out(html)
     with evaluation_bar(progress) as told:
         result = evaluate(
-            run,
+            runs,
             store,
             split=split,
+            horizons_s=horizons_s,
             select=select,
             reference_s=reference_s,
             baselines=baselines or None,
-            regimes=regimes or REGIMES,
+            regimes=regimes or WAYS,
             **told,
         )
-    value = result.to_json(run)
+    value = result.to_json(", ".join(runs))
     show_scores(result, value, as_json)
     if card:
         from nhmodel.card import add_scores
 
-        add_scores(Path(run), value | result.pictures())
+        for run in runs:
+            add_scores(Path(run), value | result.pictures())
     if html is not None:
         from nhdata.report.page import to_html, write_page
         from nhmodel.report.kept import KeptRun
         from nhmodel.report.pages import run_page
 
-        write_page(to_html(run_page(KeptRun.read(run), value | result.pictures())), html)
+        write_page(to_html(run_page(KeptRun.read(runs[0]), value | result.pictures())), html)
