@@ -35,7 +35,7 @@ def evaluate(
     reference_s: float = 60.0,
     weights: str = "best",
     baselines: Sequence[str] | None = None,
-    regimes: Sequence[str] = WAYS,
+    regimes: Sequence[str] = REGIMES,
     on_start: Callable[[int], None] = lambda n: None,
     on_session: Callable[[str], None] = lambda session_id: None,
 ) -> Evaluation:
@@ -62,7 +62,7 @@ def evaluate(
     baselines : sequence of str, optional
         Names in `nhmodel.baselines.BASELINES`; all of them by default.
     regimes : sequence of str
-        Ways to forecast besides the run itself on sessions of training, out of `nhmodel.evaluation.identity.WAYS`.
+        Ways to know the units of sessions never seen, and ``seen-hybrid``, out of `nhmodel.evaluation.identity.WAYS`.
     on_start, on_session : callable
         Told the number of sessions, then each one before it is scored.
 

@@ -48,7 +48,7 @@ def test_the_null_scores_exactly_zero_and_every_model_is_there(seen: Evaluation)
     assert scores["flat"] > 0
     assert scores["neurohorizon"] > 0.05
     assert scores["true_rate"] > max(scores[name] for name in ("neurohorizon", *BASELINES)) + 0.1
-    assert seen.regimes == ["seen", "seen-hybrid"]
+    assert seen.regimes == ["seen"]
 
 
 def test_scores_are_those_of_the_likelihood_of_every_forecast(

@@ -9,6 +9,7 @@ import pytest
 from nhcatalog.errors import UserError
 from nhmodel.config import Config
 from nhmodel.evaluation import evaluate
+from nhmodel.evaluation.identity import WAYS
 from nhmodel.evaluation.result import MODEL, Evaluation, tables
 from nhmodel.metrics import ScoreSums, scores
 from nhmodel.training import train
@@ -26,13 +27,13 @@ def twin(store: Path, run_config: Config, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def both(run: Path, twin: Path, store: Path) -> Evaluation:
-    return evaluate([run, twin], store, baselines=NAMES, horizons_s=[0.24, 0.5])
+    return evaluate([run, twin], store, baselines=NAMES, horizons_s=[0.24, 0.5], regimes=WAYS)
 
 
 def test_the_score_of_several_runs_is_that_of_each_on_average(
     both: Evaluation, run: Path, twin: Path, store: Path
 ) -> None:
-    alone = [evaluate(path, store, baselines=NAMES) for path in (run, twin)]
+    alone = [evaluate(path, store, baselines=NAMES, regimes=WAYS) for path in (run, twin)]
     for regime in ("seen", "seen-hybrid"):
         each = [scores(one.sums[regime, MODEL])["fp_bps"] for one in alone]
         (row,) = (row for row in both.rows(regime) if row["model"] == MODEL)
@@ -86,8 +87,8 @@ def test_on_top_of_the_best_baseline_is_no_worse_than_either(both: Evaluation) -
 
 
 def test_nothing_is_blended_without_a_baseline_or_unless_asked(run: Path, store: Path) -> None:
-    assert evaluate(run, store, baselines=[]).regimes == ["seen"]
-    assert evaluate(run, store, baselines=["mean"], regimes=["zero-shot"]).regimes == ["seen"]
+    assert evaluate(run, store, baselines=[], regimes=WAYS).regimes == ["seen"]
+    assert evaluate(run, store, baselines=["mean"]).regimes == ["seen"]
 
 
 def test_the_mean_of_sums_is_that_of_their_likelihoods() -> None:

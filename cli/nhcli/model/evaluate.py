@@ -38,7 +38,8 @@ from nhcli.scores import evaluation_bar, show_scores
     "regimes",
     multiple=True,
     metavar="NAME",
-    help="Only these ways: seen-hybrid; of units never seen zero-shot, adapted, hybrid, learned; may be repeated.",
+    help="Only these ways to know units never seen: zero-shot, adapted, hybrid, learned; may be repeated. seen-hybrid: the "
+    "sessions of training, on top of the best baseline, too.",
 )
 @options.baseline
 @options.html
@@ -67,7 +68,7 @@ def command(
     fitted to the same reference. Of several runs, the score is that of any one of them on average.
     """
     from nhmodel.evaluation import evaluate
-    from nhmodel.evaluation.identity import WAYS
+    from nhmodel.evaluation.identity import REGIMES
 
     if html is not None:
         check_out(html)
@@ -80,7 +81,7 @@ def command(
             select=select,
             reference_s=reference_s,
             baselines=baselines or None,
-            regimes=regimes or WAYS,
+            regimes=regimes or REGIMES,
             **told,
         )
     value = result.to_json(", ".join(runs))
