@@ -38,8 +38,8 @@ from nhcli.scores import evaluation_bar, show_scores
     "regimes",
     multiple=True,
     metavar="NAME",
-    help="Only these ways to know units never seen: zero-shot, adapted, hybrid, learned; may be repeated. seen-hybrid: the "
-    "sessions of training, on top of the best baseline, too.",
+    help="Only these ways to know units never seen: zero-shot, adapted, hybrid, learned; may be repeated. "
+    "seen-hybrid: sessions of training on top of the best baseline, too.",
 )
 @options.baseline
 @options.html
