@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := demo
 
-.PHONY: install demo test lint types imports check bench docs package clean
+.PHONY: install demo test test-min test-newest lint types imports check bench docs package clean
 
 install: $(VENV)/.installed
 
@@ -40,6 +40,14 @@ demo: install
 
 test: install
 	$(BIN)/pytest
+
+# the oldest versions that pyproject.toml allows, and the newest there are, each in an environment of its own
+test-min:    CONSTRAINTS := --constraint constraints-min.txt
+test-newest: CONSTRAINTS := $(if $(TORCH),'torch==$(TORCH)')
+test-min test-newest:
+	$(PYTHON) -m venv .venv-$@
+	.venv-$@/bin/python -m pip install --quiet $(CONSTRAINTS) --editable '.[dev]'
+	.venv-$@/bin/pytest $(TESTS)
 
 lint: install
 	$(BIN)/ruff check .

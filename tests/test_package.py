@@ -75,6 +75,20 @@ def test_the_wheel_works_in_an_environment_of_its_own(built, tmp_path) -> None:
     assert "version" in run(python.parent / "nhmodel", "--version", cwd=tmp_path)
 
 
+def test_the_oldest_versions_are_those_of_the_minimum_run() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *project["optional-dependencies"]["slurm"]]
+    bounds = {re.match(r"[\w.-]+", one)[0].lower().replace("_", "-"): one.partition(">=")[2] for one in asked}
+    lines = (ROOT / "constraints-min.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert pins.keys() == bounds.keys()
+    for name, bound in bounds.items():
+        oldest, pinned = ([int(part) for part in version.split(".")] for version in (bound, pins[name]))
+        assert oldest, f"{name} has no lower bound"
+        if name != "torch":
+            assert pinned[: len(oldest)] == oldest, name
+
+
 def test_the_citation_is_of_this_version() -> None:
     citation = (ROOT / "CITATION.cff").read_text()
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
