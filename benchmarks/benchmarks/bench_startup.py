@@ -48,7 +48,7 @@ class Import:
 
     def time_ours_loader(self) -> None:
         """torch included."""
-        run(sys.executable, "-c", "import nhdata.loading")
+        run(sys.executable, "-c", "from nhdata.loading import WindowDataset")
 
     def time_pynapple(self) -> None:
         run(sys.executable, "-c", "import pynapple")
