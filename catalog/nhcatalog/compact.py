@@ -185,10 +185,6 @@ class _Folding:
             yield copy_fragment(self._connection, self._files, self._table, query)
 
 
-def _n_rows(files: Sequence[Fragment]) -> int:
-    return sum(file.n_rows or 0 for file in files)
-
-
 def _chunks(rows_of: dict[int, int]) -> list[_Chunk]:
     """Neighbouring commits together, up to `FULL_ROWS` rows; a commit is never split."""
     chunks: list[_Chunk] = []

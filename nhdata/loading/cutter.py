@@ -15,9 +15,9 @@ from nhdata.loading.buffers import Buffers
 from nhdata.loading.collate import NO_COLUMN, Arrays, Sessions, Windows, cut, ema_decay, most_tokens
 from nhdata.loading.covariates import CovariateReader, Covariates
 from nhdata.loading.fetch import SpikeCache, Spikes
-from nhdata.loading.plan import WindowShape
 from nhdata.loading.selection import SelectedSession, Selection
 from nhdata.loading.series import MAX_GAP_S, SeriesReader, resample
+from nhdata.loading.session_plan import WindowShape
 
 EMA_CONTEXT_S = 20.0
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nhdata.loading.session_plan import SessionPlan
 from nhdata.store.layout import CHUNK_SPIKES, SHARD_SPIKES
-
-if TYPE_CHECKING:
-    from nhdata.loading.plan import SessionPlan
 
 MIN_SHARE = 0.08
 CHUNKS_PER_SHARD = SHARD_SPIKES // CHUNK_SPIKES

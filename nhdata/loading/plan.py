@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
 from nhdata.loading.mix import Mix
+from nhdata.loading.session_plan import SessionPlan, WindowShape
 
 Weights = Literal["uniform", "session", "spikes"]
 
@@ -42,39 +43,6 @@ def whole_bins(name: str, span_s: float, bin_s: float) -> int:
         near = " or ".join(f"{float(k * Fraction(repr(float(bin_s)))):g}" for k in (below, above) if k)
         raise UserError(f"{name}={span_s} is {float(bins):g} bins of {bin_s} s", f"use {near}")
     return int(bins)
-
-
-@dataclass(frozen=True, slots=True)
-class WindowShape:
-    """A window in ticks of one session: `history` ticks before its mark, `horizon` ticks from it."""
-
-    history: int
-    horizon: int
-
-
-@dataclass(frozen=True)
-class SessionPlan:
-    """What the plan knows of one session.
-
-    Attributes
-    ----------
-    stretches : (K, 2) int64
-        Half-open stretches that windows may touch, in ticks.
-    shape : WindowShape
-    n_units : int
-        Selected ones.
-    n_spikes, n_ticks : int
-        Of the whole session.
-    events : (E,) int64, optional
-        Ticks that windows are aligned to; without them they lie on a grid.
-    """
-
-    stretches: NDArray[np.int64]
-    shape: WindowShape
-    n_units: int
-    n_spikes: int = 1
-    n_ticks: int = 1
-    events: NDArray[np.int64] | None = None
 
 
 def n_windows(span: tuple[int, int], shape: WindowShape, stride: int, jitter: bool) -> int:

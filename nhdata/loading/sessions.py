@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
 from nhdata.loading.batches import SpikeIndex
-from nhdata.loading.plan import SessionPlan, WindowShape
 from nhdata.loading.selection import SelectedSession, Selection
+from nhdata.loading.session_plan import SessionPlan, WindowShape
 from nhdata.loading.splits import Splits, without
 from nhdata.store.layout import tick_at
 from nhdata.store.session import Session

@@ -24,7 +24,6 @@ from nhdata.sources._files import AGAIN, one_line
 from nhdata.sources._http import Http, NotFound
 
 CODECS = frozenset({"blosc", "zlib", "gzip", "zstd", "lz4", "bz2", "lzma", "shuffle", "delta", "fixedscaleoffset"})
-TEXT_CODECS = frozenset({"vlen-utf8", "vlen-bytes"})
 MAX_CHUNK_BYTES = 1 << 30
 MAX_REMOTE_BYTES = 1 << 23
 """Bytes that an array on a web server, which lists none, is taken to have: room for 8 GiB of values."""

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from nhcatalog.errors import UserError
 from nhdata.loading.batches import BySize
-from nhdata.loading.plan import EpochPlan, SessionPlan, WindowShape, plan_epoch, whole_bins
+from nhdata.loading.plan import EpochPlan, plan_epoch, whole_bins
+from nhdata.loading.session_plan import SessionPlan, WindowShape
 from nhdata.loading.splits import split_span
 
 Facts = tuple[list[tuple[int, int]], list[WindowShape], list[int]]

@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 from nhdata.loading import WindowBatch, WindowDataset, make_loader
 from nhdata.loading.arena import SLOT_BYTES
 from nhdata.loading.batches import BySize
-from nhdata.loading.plan import SessionPlan, WindowShape, plan_epoch
+from nhdata.loading.plan import plan_epoch
+from nhdata.loading.session_plan import SessionPlan, WindowShape
 
 Content = Callable[[WindowBatch], Any]
 OPTIONS: dict[str, Any] = {"history_s": 0.2, "horizon_s": 0.5, "bin_s": 0.1, "batch_size": 16}
