@@ -35,6 +35,6 @@ def test_the_plan(refs, present, existing, actions):
 
 def test_reasons_name_the_paths_and_say_what_to_do():
     (_, twice) = plan_ingest([A, A_AGAIN], [], "skip")
-    assert twice.reason == "x/a: has the session id A of a: ingest only one of them"
+    assert twice.reason == "x/a: has the session id A of a: ingest only one of them, or give them ids of their own"
     (there,) = plan_ingest([A], ["A"], "error")
     assert there.reason == "a: session A is in the store: use --existing skip, refresh or overwrite"
