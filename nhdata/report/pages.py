@@ -36,15 +36,6 @@ def store_page(store: Store) -> Page:
     return Page(f"Store {Path(p.name).name}", facts, [], panels)
 
 
-TOTALS = {
-    "sessions": "n_sessions",
-    "subjects": "n_subjects",
-    "units": "n_units",
-    "spikes": "n_spikes",
-    "hours": "hours",
-}
-
-
 def _sources(p: StorePanels) -> Panel:
     rows = [
         (
