@@ -84,6 +84,8 @@ def evaluate(
     torch.set_num_threads(info.config.train.threads or free_threads())
     store = open_store(store_path)
     plan = plan_sessions(info, store, select)
+    smoothers = [model for model in models if isinstance(model, CoSmoother)]
+    forecasters = [model for model in models if isinstance(model, NeuroHorizon)]
     out = Scores(split, info.config, store, horizons_s)
     on_start(len(plan))
     for planned in plan:
@@ -95,7 +97,6 @@ def evaluate(
         if session is None:
             continue
         rows = rows_by_id(info.unit_ids) if planned.seen else None
-        smoothers = [model for model in models if isinstance(model, CoSmoother)]
         if smoothers:
             out.add_co_smoothing(session, "seen" if planned.seen else "zero-shot", smoothers, rows)
             continue
@@ -105,9 +106,8 @@ def evaluate(
             here = ["seen", "seen-hybrid"] if blended else ["seen"]
         pictured = "seen" if planned.seen else here[min(1, len(here) - 1)]
         best = out.add_others(session, here, names)
-        units = unit_table(session.known, rows, mean=session.null)
-        for k, model in enumerate(models):
-            assert isinstance(model, NeuroHorizon)
+        units = unit_table(session.known, rows, mean=session.null) if planned.seen else session.strangers
+        for k, model in enumerate(forecasters):
             found = (
                 seen_forecasts(model, session, here, units, best)
                 if planned.seen

@@ -35,7 +35,6 @@ from nhmodel.baselines.newton import fit_poisson
 from nhmodel.baselines.protocol import null_expected, poisson_loss
 from nhmodel.evaluation.session import BaselineForecast, ScoredSession
 from nhmodel.model import NeuroHorizon, UnitTable
-from nhmodel.units import unit_table
 
 REGIMES = ("zero-shot", "adapted", "hybrid", "learned")
 """Of sessions never seen."""
@@ -127,7 +126,7 @@ def unseen_forecasts(
     seed : int
         Of the windows that embeddings are fitted to.
     """
-    units = unit_table(session.known, None, mean=session.null)
+    units = session.strangers
     if "zero-shot" in regimes:
         yield "zero-shot", predict(model, session.scored, units)
     for regime, alike in (("adapted", False), ("learned", True)):

@@ -20,7 +20,9 @@ NOT_FAIR = {
     "train": "is what the model and the baselines learnt from: no test at all",
 }
 """What is wrong with a score on these splits."""
-HEADLINES = ("seen", "seen-hybrid", "hybrid", "adapted", "zero-shot", "learned", "unseen")
+OF_TRAINING = ("seen", "seen-hybrid")
+"""Regimes of sessions that the run was trained on."""
+HEADLINES = (*OF_TRAINING, "hybrid", "adapted", "zero-shot", "learned", "unseen")
 """The regime that ``delta_best_baseline`` speaks of is the first of these that was scored."""
 
 
@@ -76,6 +78,11 @@ class Evaluation:
     calibration: dict[str, Calibration] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
     ablations: Ablations = field(default_factory=Ablations)
+
+    @property
+    def n_bins(self) -> int:
+        """Bins of the horizon."""
+        return round(self.horizon_s / self.bin_s)
 
     @property
     def regimes(self) -> list[str]:
@@ -207,7 +214,7 @@ def tables(value: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
     """
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for row in sorted(value["scores"], key=lambda row: -(row["fp_bps"] or 0.0)):
-        seen = row["regime"].startswith("seen")
+        seen = row["regime"] in OF_TRAINING
         alone = row["regime"] == "seen" or row["model"] != MODEL
         name = row["model"] if alone else f"{MODEL}, {row['regime'].removeprefix('seen-')}"
         found.setdefault("seen sessions" if seen else "sessions never seen", {}).setdefault(name, row)

@@ -54,11 +54,11 @@ class Scores:
         self.digest = hashlib.sha256()
         for horizon_s in sorted(set(horizons_s)):
             n_bins = whole_bins("horizon", horizon_s, data.bin_s)
-            if n_bins > round(data.horizon_s / data.bin_s) or data.task != "forecast":
+            if n_bins > self.result.n_bins or data.task != "forecast":
                 raise UserError(
                     f"the run does not forecast {horizon_s:g} s ahead", f"name horizons below {data.horizon_s:g} s"
                 )
-            if n_bins < round(data.horizon_s / data.bin_s):
+            if n_bins < self.result.n_bins:
                 self.result.shorter.append(Evaluation(split, horizon_s, data.bin_s))
 
     def open(self, selection: Selection, reference_s: float | None) -> ScoredSession | None:
@@ -174,9 +174,9 @@ class Scores:
 
 def _add(part: Evaluation, sums: ScoreSums, session: ScoredSession, expected: NDArray[Any]) -> None:
     """Add a forecast, as far as the horizon of `part` goes."""
-    truth, bins = session.truth, slice(0, round(part.horizon_s / part.bin_s))
-    since_onset = truth.bins_since_onset(known=False)[:, bins]
-    sums.add(truth.session_id, truth.t_s, truth.counts[:, bins], expected[:, bins], session.null, since_onset)
+    truth, bins = session.truth, slice(0, part.n_bins)
+    counts, since_onset = truth.counts[:, bins], session.since_onset[:, bins]
+    sums.add(truth.session_id, truth.t_s, counts, expected[:, bins], session.null, since_onset)
 
 
 def _examples(truth: SessionWindows, forecast: NDArray[np.float32]) -> list[Example]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from nhmodel.baselines.protocol import Baseline, null_expected, poisson_loss
 from nhmodel.config import Config
 from nhmodel.data import open_windows
 from nhmodel.evaluation.collect import session_windows
+from nhmodel.model import UnitTable
+from nhmodel.units import unit_table
 from nhmodel.windows import SessionWindows
 
 
@@ -52,10 +55,20 @@ class ScoredSession:
     tune: SessionWindows
     refit: bool
 
-    @property
+    @cached_property
     def null(self) -> NDArray[np.float32]:
         """(N,) expected count per bin of each unit, from `past`: the null of every score."""
         return null_expected(self.past)
+
+    @cached_property
+    def strangers(self) -> UnitTable:
+        """Its units as a run knows them that never saw them."""
+        return unit_table(self.known, None, mean=self.null)
+
+    @cached_property
+    def since_onset(self) -> NDArray[np.int64]:
+        """(W, T) bins from the latest onset of a trial to each bin of `truth`; -1 before any."""
+        return self.truth.bins_since_onset(known=False)
 
     @classmethod
     def open(

@@ -10,7 +10,7 @@ from bokeh.models.annotations import Span
 
 from nhdata.report.draw import ACCENT, COLORS, GREY, INK, WARM, distinct, legend_right, plot, short
 from nhdata.report.parts import Panel, Table
-from nhmodel.evaluation.result import HEADLINES, MODEL, NOT_FAIR, ORACLES, tables
+from nhmodel.evaluation.result import HEADLINES, MODEL, NOT_FAIR, OF_TRAINING, ORACLES, tables
 from nhmodel.report.draw_forecasts import forecast_panels
 
 LABELS = {
@@ -65,7 +65,9 @@ def verdicts(value: Row) -> list[str]:
 
 def _verdict(delta: Row) -> str:
     lo, hi = delta["ci95"]
-    where = "sessions it was trained on" if delta["regime"] == "seen" else f"sessions never seen, {delta['regime']}"
+    regime = delta["regime"]
+    where = "sessions it was trained on" if regime in OF_TRAINING else "sessions never seen"
+    where += "" if regime == "seen" else f", {regime.removeprefix('seen-')}"
     if lo is None:
         return f"On {where}: too few windows to compare the model with the best baseline."
     verdict = "above" if lo > 0 else "below" if hi < 0 else "not distinguishable from"

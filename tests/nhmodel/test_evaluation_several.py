@@ -12,6 +12,7 @@ from nhmodel.evaluation import evaluate
 from nhmodel.evaluation.identity import WAYS
 from nhmodel.evaluation.result import MODEL, Evaluation, tables
 from nhmodel.metrics import ScoreSums, scores
+from nhmodel.report.draw_scores import verdicts
 from nhmodel.training import train
 
 NAMES = ["ewma", "rrr"]
@@ -84,6 +85,12 @@ def test_on_top_of_the_best_baseline_is_no_worse_than_either(both: Evaluation) -
     ((title, rows),) = tables(both.to_json("x")).items()
     assert title == "seen sessions"
     assert {MODEL, f"{MODEL}, hybrid", *NAMES} <= set(rows)
+
+
+def test_a_report_says_that_both_ways_are_of_sessions_of_training(both: Evaluation) -> None:
+    alone, blended = verdicts(both.to_json("x"))
+    assert alone.startswith("On sessions it was trained on, the model is ")
+    assert blended.startswith("On sessions it was trained on, hybrid, the model is ")
 
 
 def test_nothing_is_blended_without_a_baseline_or_unless_asked(run: Path, store: Path) -> None:
