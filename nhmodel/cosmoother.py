@@ -39,7 +39,6 @@ class CoSmoother(nn.Module):
         Units of training: rows of the learned table.
     """
 
-    forecasts = False
     covariates = None
 
     def __init__(self, config: ModelConfig, data: DataConfig, n_units: int) -> None:

@@ -72,7 +72,6 @@ class NeuroHorizon(nn.Module):
         What there is besides spikes; see `nhmodel.covariates.covariate_shapes`.
     """
 
-    forecasts = True
     latent_time_s: Tensor
     bin_time_s: Tensor
 
@@ -122,11 +121,11 @@ class NeuroHorizon(nn.Module):
         """Trainable numbers, the table of units included."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
-    def tokenize(self, batch: WindowBatch, held_out: Tensor | None = None) -> Tokens:
+    def tokenize(self, batch: WindowBatch) -> Tokens:
         """Number the units of a batch and point its spikes at them.
 
-        Units that are `held_out` (B, N) are not heard: their spikes are left out. In training of forecasts these are
-        random units of each window (they are still to be forecast), so that no forecast hangs on one neighbour.
+        In training, random units of each window are not heard: their spikes are left out (they are still to be
+        forecast), so that no forecast hangs on one neighbour.
 
         Returns
         -------
@@ -142,10 +141,8 @@ class NeuroHorizon(nn.Module):
             output_size=len(batch.token_unit),
         )
         row, time_s, cu_seqlens = unit_of[window, batch.token_unit], batch.token_time_s, batch.cu_seqlens
-        if held_out is None and self.training and self.config.unit_dropout > 0:
-            held_out = torch.rand(heard.shape, device=unit.device) < self.config.unit_dropout
-        if held_out is not None:
-            heard = heard & ~held_out
+        if self.training and self.config.unit_dropout > 0:
+            heard = heard & (torch.rand(heard.shape, device=unit.device) >= self.config.unit_dropout)
             kept = heard[window, batch.token_unit]
             row, time_s = row[kept], time_s[kept]
             lengths = torch.bincount(window[kept], minlength=len(batch))
@@ -157,7 +154,6 @@ class NeuroHorizon(nn.Module):
         batch: WindowBatch,
         units: UnitTable,
         columns: Tensor | None = None,
-        held_out: Tensor | None = None,
         without: Collection[str] = (),
     ) -> Tensor:
         """Log expected counts.
@@ -170,8 +166,6 @@ class NeuroHorizon(nn.Module):
             Of the data set that `batch` came from.
         columns : (K,) int64, optional
             Forecast only these units of each window; all are heard.
-        held_out : (B, N) bool, optional
-            Units whose spikes are not heard.
         without : collection of str
             Covariates to leave out, to see what they are worth.
 
@@ -181,7 +175,7 @@ class NeuroHorizon(nn.Module):
             Log of the expected count of each unit in each bin of the horizon, or (B, T, K) of some of them; columns of
             padding are meaningless.
         """
-        tokens = self.tokenize(batch, held_out)
+        tokens = self.tokenize(batch)
         embedding = self.identity(units.features[tokens.unit], units.row[tokens.unit])
         told = self._told(batch, without)
         angles = self.rotary(self.latent_time_s), self.rotary(self.bin_time_s)

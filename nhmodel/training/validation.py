@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nhdata.loading import WindowDataset
 from nhmodel.checkpoint import save_weights
-from nhmodel.cosmoother import Model
+from nhmodel.cosmoother import CoSmoother, Model
 from nhmodel.cosmoothing import held_out_units
 from nhmodel.likelihood import bits
 from nhmodel.model import UnitTable
@@ -56,11 +56,13 @@ def validation_fp_bps(
         if len(batch) == 0:  # another rank had one batch more
             continue
         batch = batch.to(device)
-        counts, mask, held_out = batch.counts, batch.unit_mask, None
-        if not model.forecasts:
-            held_out = held_out_units(mask.shape[1]).to(device).expand_as(mask)
-            counts, mask = batch.history, mask & held_out
-        log_rate = model(batch, units, held_out=held_out).double()
+        if isinstance(model, CoSmoother):
+            held_out = held_out_units(batch.unit_mask.shape[1]).to(device).expand_as(batch.unit_mask)
+            counts, mask = batch.history, batch.unit_mask & held_out
+            log_rate = model(batch, units, held_out=held_out).double()
+        else:
+            counts, mask = batch.counts, batch.unit_mask
+            log_rate = model(batch, units).double()
         log_null = units.log_mean[batch.unit_id.clamp(min=0)][:, None].double().expand_as(log_rate)
         nll, null = (((x.exp() - counts * x) * mask[:, None]).sum() for x in (log_rate, log_null))
         sums += torch.stack([nll, null, (counts * mask[:, None]).sum().double()])
