@@ -15,7 +15,6 @@ import pyarrow as pa
 from nhcatalog.checkpoint import Checkpoint
 from nhcatalog.compact import compact
 from nhcatalog.errors import UserError
-from nhcatalog.files import open_files
 from nhcatalog.fragment import Fragment, write_fragment
 from nhcatalog.log import Commit, check_inside
 from nhcatalog.place import AnyPlace
@@ -24,6 +23,7 @@ from nhcatalog.schema import conform
 from nhcatalog.selections import Selections
 from nhcatalog.snapshot import Snapshot
 from nhcatalog.state import Reader, not_there, read_history
+from nhcatalog.storage import open_files
 from nhcatalog.vacuum import GRACE_S, vacuum
 from nhcatalog.verify import verify
 

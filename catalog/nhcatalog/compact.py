@@ -13,7 +13,7 @@ from nhcatalog.files import Files
 from nhcatalog.fragment import Fragment, copy_fragment, read_rows, sorting_connection, write_fragment
 from nhcatalog.log import CatalogError
 from nhcatalog.schema import TABLES, arrow_schema, conform
-from nhcatalog.state import HISTORY_SCHEMA, State, read_history
+from nhcatalog.state import HISTORY_SCHEMA, State, read_history, session_table
 
 FULL_ROWS = 500_000
 """Rows of a full file: it is never written anew to make it larger, and bounds the memory that a compaction needs."""
@@ -74,15 +74,13 @@ def _history(state: State) -> pa.Table:
     """The history of the checkpoint, and of the tail."""
     before = read_history(state.files, state.checkpoint)
     first = state.checkpoint.position + 1
-    names = arrow_schema("sessions").names
-    rows = [{"session_id": commit.session_id, **commit.session} for commit in state.tail]
-    sessions = conform("sessions", pa.table({name: pa.array([row.get(name) for row in rows]) for name in names}))
+    sessions = session_table(state.tail)
     columns = {
         "_commit": pa.array(range(first, first + len(state.tail)), pa.int64()),
         "_kind": pa.array([commit.kind for commit in state.tail], pa.string()),
         "_committed_at": pa.array([commit.committed_at for commit in state.tail], pa.string()),
         "_ended": pa.nulls(len(state.tail), pa.int64()),
-        **{name: sessions[name] for name in names},
+        **{name: sessions[name] for name in sessions.column_names},
     }
     after = pa.table(columns, schema=HISTORY_SCHEMA)
     changes = after.filter(pc.not_equal(after["_kind"], "rebuild"))

@@ -1,4 +1,4 @@
-"""The few file operations that keep a store: on a disk here, in an object store in `nhcatalog.objects`."""
+"""The few file operations that keep a store, and how a disk does them; `nhcatalog.objects` is an object store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from nhcatalog.errors import UserError
-from nhcatalog.place import AnyPlace, Place, Url, to_place
+from nhcatalog.place import Place
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
@@ -81,22 +81,6 @@ class Files(Protocol):
     def delete(self, name: str) -> None:
         """Remove a file; one that is gone already is no error."""
         ...
-
-
-def open_files(place: AnyPlace) -> Files:
-    """The files of a place; nothing is opened or asked for yet.
-
-    Parameters
-    ----------
-    place : path, Url or str
-        A folder, or ``s3://bucket/key``.
-    """
-    place = to_place(place)
-    if isinstance(place, Url):
-        from nhcatalog.objects import ObjectFiles
-
-        return ObjectFiles(place)
-    return LocalFiles(place)
 
 
 class LocalFiles:

@@ -25,11 +25,11 @@ import pyarrow as pa
 
 from nhcatalog.confine import confine
 from nhcatalog.errors import UserError
-from nhcatalog.files import open_files
 from nhcatalog.guard import QueryError, TooMuch
 from nhcatalog.place import AnyPlace
 from nhcatalog.query import Engine, Parameters
 from nhcatalog.state import Reader
+from nhcatalog.storage import open_files
 
 _HEAD = struct.Struct("<cQ")
 _ROWS, _END, _ERROR, _LAST = b"r", b".", b"e", b"l"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from nhcatalog.arrow import column, empty_table, rows_table, scalar
 from nhcatalog.checkpoint import Checkpoint, numbers, read_checkpoint
 from nhcatalog.errors import UserError
 from nhcatalog.files import Files
 from nhcatalog.fragment import Fragment
 from nhcatalog.log import CatalogError, Commit, Log, MissingCommit, file_name
-from nhcatalog.schema import arrow_schema, conform
+from nhcatalog.schema import arrow_schema
 
 HISTORY_SCHEMA = pa.schema(
     [
@@ -112,7 +113,7 @@ class State:
     def checkpointed(self, session_ids: Collection[str]) -> dict[str, int]:
         """Which of these sessions the checkpoint holds at `position`, and their commits."""
         index = self._index
-        found = index.filter(pc.is_in(index["session_id"], pa.array(session_ids, pa.string())))
+        found = index.filter(pc.is_in(index["session_id"], column(session_ids, pa.string())))
         return dict(zip(found["session_id"].to_pylist(), found["_commit"].to_pylist(), strict=True))
 
     def holds(self, session_id: str) -> bool:
@@ -134,15 +135,15 @@ class State:
     def alive(self, columns: list[str]) -> pa.Table:
         """Columns of the checkpoint's rows of ``sessions`` at `position`, and ``_commit``; the tail is not applied."""
         history = read_history(self.files, self.checkpoint, ["_commit", "_kind", "_ended", *columns])
-        there = pc.and_(pc.less_equal(history["_commit"], self.position), pc.not_equal(history["_kind"], "remove"))
-        there = pc.and_(there, pc.fill_null(pc.greater(history["_ended"], self.position), True))
+        position = scalar(self.position, pa.int64())
+        came = pc.less_equal(history["_commit"], position)
+        stays = pc.or_kleene(pc.is_null(history["_ended"]), pc.greater(history["_ended"], position))
+        there = pc.and_(pc.and_(came, stays), pc.not_equal(history["_kind"], scalar("remove", pa.string())))
         return history.filter(there).select(["_commit", *columns])
 
     def session_rows(self) -> pa.Table:
         """Rows of ``sessions`` that the tail put in."""
-        rows = [self.commit(at).session for at in self.live_tail.values()]
-        names = arrow_schema("sessions").names
-        return conform("sessions", pa.table({name: pa.array([row.get(name) for row in rows]) for name in names}))
+        return session_table(self.commit(at) for at in self.live_tail.values())
 
 
 class Entries(Mapping[str, Entry]):
@@ -157,8 +158,8 @@ class Entries(Mapping[str, Entry]):
         state = self._state
         before = state.alive(arrow_schema("sessions").names)
         if state.ended:
-            before = before.filter(pc.invert(pc.is_in(before["_commit"], pa.array(state.ended, pa.int64()))))
-        commits = pa.array(state.live_tail.values(), pa.int64())
+            before = before.filter(pc.invert(pc.is_in(before["_commit"], column(state.ended, pa.int64()))))
+        commits = column(state.live_tail.values(), pa.int64())
         return pa.concat_tables([before, state.session_rows().add_column(0, "_commit", commits)])
 
     @cached_property
@@ -182,6 +183,24 @@ class Entries(Mapping[str, Entry]):
         return f"<{len(self)} sessions>"
 
 
+def session_table(commits: Iterable[Commit]) -> pa.Table:
+    """The rows of ``sessions`` that commits brought; of a session removed, its id alone.
+
+    Raises
+    ------
+    CatalogError
+        If a value is not of its column's type.
+    """
+    rows = ({"session_id": commit.session_id, **commit.session} for commit in commits)
+    try:
+        return rows_table(rows, arrow_schema("sessions"))
+    except pa.ArrowInvalid as error:
+        raise CatalogError(
+            f"a log entry's session does not fit the catalog ({str(error).splitlines()[0]})",
+            "restore the log from a copy, or run 'nhdata catalog rebuild'",
+        ) from None
+
+
 def read_history(files: Files, checkpoint: Checkpoint, columns: list[str] | None = None) -> pa.Table:
     """Columns of a checkpoint's history; those that an older version did not know are NULL.
 
@@ -194,7 +213,7 @@ def read_history(files: Files, checkpoint: Checkpoint, columns: list[str] | None
     """
     schema = HISTORY_SCHEMA if columns is None else pa.schema([HISTORY_SCHEMA.field(name) for name in columns])
     if checkpoint.history is None:
-        return schema.empty_table()
+        return empty_table(schema)
     path = checkpoint.history.path
     try:
         file = pq.ParquetFile(files.local(path))

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscShuffle
 
 from nhcatalog.errors import UserError
-from nhcatalog.files import open_files
+from nhcatalog.storage import open_files
 from nhdata.derivatives.chosen import Chosen
 from nhdata.derivatives.count_grid import CountGrid, plan_counts
 from nhdata.derivatives.outcomes import Outcome, Report, attempt, died

@@ -12,8 +12,9 @@ from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Sto
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
 from nhcatalog.errors import UserError
-from nhcatalog.files import Files, Stat, open_files
+from nhcatalog.files import Files, Stat
 from nhcatalog.place import Place, Url
+from nhcatalog.storage import open_files
 
 SMALL_BYTES = 2**20
 

@@ -16,12 +16,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import zarr
-
 from nhcatalog.errors import UserError
-from nhcatalog.files import Files, LocalFiles, open_files
+from nhcatalog.files import Files, LocalFiles
 from nhcatalog.parallel import in_parallel
 from nhcatalog.place import Place, Url
+from nhcatalog.storage import open_files
 from nhdata.store.layout import STAGING, STORE_VERSION
 
 UPLOADS_AT_ONCE = 8
@@ -155,7 +154,7 @@ def _move(root: Path, folder: Path, parent: str, attributes: dict[str, Any]) -> 
         except OSError:
             if not (root / path).exists():
                 raise
-            if dict(zarr.open_group(root / path, mode="r").attrs) != attributes:
+            if root_attributes(root / path) != attributes:
                 continue
         sync(root / parent)
         return path

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from nhcatalog.errors import UserError
-from nhcatalog.files import open_files
 from nhcatalog.log import CatalogError
 from nhcatalog.place import AnyPlace, Place
 from nhcatalog.rebuild import Session as Rows
+from nhcatalog.storage import open_files
 from nhdata.store.layout import STAGING
 from nhdata.store.rows import catalog_rows
 from nhdata.store.session import Session

@@ -11,11 +11,9 @@ import zarr
 from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
-from nhcatalog.files import Files, open_files
+from nhcatalog.files import Files
 from nhcatalog.place import Place
-from nhdata.features.bins import bin_ticks, binned_counts
-from nhdata.features.reference import FEATURE_NAMES, VERSION, reference_features
-from nhdata.features.trains import Trains, spike_trains
+from nhcatalog.storage import open_files
 from nhdata.store.columns import read_column, read_table
 from nhdata.store.groups import open_group
 from nhdata.store.html import heading, table
@@ -26,7 +24,7 @@ from nhdata.store.window import Span
 if TYPE_CHECKING:
     import xarray as xr
 
-COUNTS_CHUNK_S = 60.0
+    from nhdata.features.trains import Trains
 
 
 class Session:
@@ -186,7 +184,8 @@ class Session:
         """Tables of time spans by name (``trials``, …), each with ``start_s`` and ``stop_s``."""
         return {name: self._table(f"intervals/{name}") for name in self._names("intervals")}
 
-    def _intervals(self, name: str) -> dict[str, NDArray[Any]]:
+    def interval_table(self, name: str) -> dict[str, NDArray[Any]]:
+        """One table of time spans. Raises UserError if there is none of that name."""
         names = self._names("intervals")
         if name not in names:
             there = ", ".join(names) or "none"
@@ -219,6 +218,10 @@ class Session:
         assert isinstance(group, zarr.Group)
         return read_table(group)
 
+    def reference_features(self) -> NDArray[np.float64]:
+        """(n_units, 33) the reference features stored at ingest, NaN where undefined."""
+        return np.asarray(self._array("features/reference/value")[...])
+
     @property
     def feature_attrs(self) -> dict[str, Any]:
         """Window and version of the stored reference features."""
@@ -242,16 +245,9 @@ class Session:
         UserError
             If the window is empty or not within the session, there is no such table, or no span of it in the window.
         """
-        window = (
-            self.t_start_s if start_s is None else start_s,
-            self.t_stop_s if stop_s is None else stop_s,
-        )
-        if intervals is None:
-            pieces = [self.span.ticks(*window)]
-        else:
-            pieces = self.span.inside(intervals, self._intervals(intervals), *window)
-        tick, unit = self.ticks(min(a for a, _ in pieces), max(b for _, b in pieces))
-        return spike_trains(tick, unit, n_units=self.n_units, tick_hz=self.tick_hz, pieces=pieces)
+        from nhdata.store import computed
+
+        return computed.trains(self, start_s, stop_s, intervals)
 
     def features(
         self, start_s: float | None = None, stop_s: float | None = None, *, intervals: str | None = None
@@ -269,27 +265,9 @@ class Session:
         UserError
             As `trains`.
         """
-        import xarray as xr
+        from nhdata.store import computed
 
-        attrs: dict[str, Any] = {"session_id": self.session_id}
-        if start_s is None and stop_s is None and intervals is None:
-            stored = self.feature_attrs
-            values = np.asarray(self._array("features/reference/value")[...])
-            attrs |= {key: stored[key] for key in ("window_start_s", "window_stop_s", "version")}
-        else:
-            values = reference_features(self.trains(start_s, stop_s, intervals=intervals))
-            attrs["window_start_s"] = self.t_start_s if start_s is None else start_s
-            attrs["window_stop_s"] = self.t_stop_s if stop_s is None else stop_s
-            attrs["version"] = VERSION
-            if intervals is not None:
-                attrs["intervals"] = intervals
-        return xr.DataArray(
-            values,
-            dims=("unit", "feature"),
-            coords={"unit": np.arange(self.n_units), "feature": list(FEATURE_NAMES)},
-            name="reference_features",
-            attrs=attrs,
-        )
+        return computed.features(self, start_s, stop_s, intervals)
 
     def n_bins(self, bin_s: float) -> int:
         """Whole bins of the session, counted from its start.
@@ -299,14 +277,9 @@ class Session:
         UserError
             If `bin_s` is not a width, or longer than the session.
         """
-        numerator, denominator = bin_ticks(bin_s, self.tick_hz)
-        n_bins = int((self.duration_s * self.tick_hz + 1e-3) * denominator // numerator)
-        if n_bins == 0:
-            raise UserError(
-                f"bin_s={bin_s} is longer than session {self.session_id} ({self.duration_s:.3f} s)",
-                "use a shorter bin",
-            )
-        return n_bins
+        from nhdata.store import computed
+
+        return computed.n_bins(self, bin_s)
 
     def counts(self, bin_s: float) -> xr.DataArray:
         """Spike counts of every unit in bins of `bin_s`, lazily: nothing is read before it is computed.
@@ -322,46 +295,11 @@ class Session:
         UserError
             If `bin_s` is not positive or longer than the session; on computing, if a count passes 65,535.
         """
-        import dask.array as da
-        import xarray as xr
+        from nhdata.store import computed
 
-        n_bins = self.n_bins(bin_s)
-        per_chunk = max(1, round(COUNTS_CHUNK_S / bin_s))
-        chunks = tuple(min(per_chunk, n_bins - k) for k in range(0, n_bins, per_chunk))
-        values = da.map_blocks(  # type: ignore[no-untyped-call]
-            _count_chunk,
-            session=self,
-            bin_s=bin_s,
-            width=bin_ticks(bin_s, self.tick_hz),
-            chunks=(chunks, (self.n_units,)),
-            dtype=np.uint16,
-            meta=np.empty((0, 0), np.uint16),
-        )
-        return xr.DataArray(
-            values,
-            dims=("time", "unit"),
-            coords={"time": self.t_start_s + np.arange(n_bins) * bin_s, "unit": np.arange(self.n_units)},
-            name="counts",
-            attrs={"session_id": self.session_id, "bin_s": bin_s, "units": "spikes per bin"},
-        )
+        return computed.counts(self, bin_s)
 
 
 def _uint32(tick: int) -> np.uint32:
     """`tick`, or the nearest end of the clock; another integer type would make searchsorted convert all spikes."""
     return np.uint32(min(max(tick, 0), NO_TICK))
-
-
-def _count_chunk(session: Session, bin_s: float, width: tuple[int, int], block_info: Any = None) -> NDArray[np.uint16]:
-    """Counts of one chunk of bins."""
-    first, stop = block_info[None]["array-location"][0]
-    start_tick, stop_tick = (-(-k * width[0] // width[1]) for k in (first, stop))
-    tick, unit = session.ticks(start_tick, stop_tick)
-    return binned_counts(
-        tick,
-        unit,
-        n_units=session.n_units,
-        first_bin=first,
-        n_bins=stop - first,
-        bin_s=bin_s,
-        tick_hz=session.tick_hz,
-    )

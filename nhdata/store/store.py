@@ -11,10 +11,11 @@ from nhcatalog.snapshot import Snapshot
 from nhdata.store.html import heading, table
 from nhdata.store.layout import STORE_VERSION
 from nhdata.store.publish import root_attributes
-from nhdata.store.session import Session
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from nhdata.store.session import Session
 
 SHOWN_SESSIONS = 20
 
@@ -107,6 +108,8 @@ class Store:
         entry = self.snapshot.entries.get(session_id)
         if entry is None:
             raise UserError(f"{self.path} has no session {session_id!r}", "list them with 'nhdata ls'")
+        from nhdata.store.session import Session  # zarr, for those who read arrays
+
         return Session(self.path / entry.path)
 
     def match(self, text: str) -> str:

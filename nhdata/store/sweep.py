@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from nhcatalog.catalog import Catalog
 from nhcatalog.errors import UserError
-from nhcatalog.files import open_files
 from nhcatalog.parallel import in_parallel
 from nhcatalog.place import AnyPlace, Place, Url, to_place
+from nhcatalog.storage import open_files
 from nhdata.store.layout import STAGING
 from nhdata.store.publish import root_attributes
 

@@ -12,10 +12,10 @@ import zarr
 
 from nhcatalog.catalog import Catalog
 from nhcatalog.errors import UserError
-from nhcatalog.files import open_files
 from nhcatalog.place import AnyPlace, Place, to_place
 from nhcatalog.snapshot import Snapshot
 from nhcatalog.state import Entry
+from nhcatalog.storage import open_files
 from nhdata.recording import Provenance, Recording, Series, Spikes
 from nhdata.store.digest import content_hash
 from nhdata.store.groups import open_group

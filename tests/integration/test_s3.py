@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import nhdata
-from nhcatalog.files import open_files
+from nhcatalog.storage import open_files
 from nhdata.ingest import ingest
 from nhdata.loading import WindowDataset, make_loader
 from nhdata.sources import SourceOptions

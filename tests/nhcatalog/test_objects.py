@@ -18,7 +18,7 @@ from nhcatalog import bucket as bucket_module
 from nhcatalog import objects
 from nhcatalog.catalog import Catalog
 from nhcatalog.errors import UserError
-from nhcatalog.files import open_files
+from nhcatalog.storage import open_files
 
 
 @pytest.fixture

@@ -2,11 +2,15 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from nhcatalog.catalog import Catalog
 from nhcli.data import cli as nhdata_cli
 from nhcli.model import cli as nhmodel_cli
+from nhdata.ingest import ingest
+from nhdata.sources import SourceOptions
 
 HEAVY = ("torch", "zarr", "numba", "duckdb", "pyarrow", "xarray", "numpy")
 
@@ -29,6 +33,39 @@ def test_help_imports_nothing_heavy(args: str) -> None:
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "Usage:" in out
     assert out.rstrip().endswith("heavy []")
+
+
+@pytest.fixture(scope="module")
+def grown_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store whose catalog has a checkpoint, and changes after it."""
+    path = tmp_path_factory.mktemp("grown") / "data.zarr"
+    ingest(path, "synthetic", [], options=SourceOptions(n_sessions=2, n_units=12, duration_s=60.0))
+    catalog = Catalog(path / "catalog")
+    catalog.compact()
+    catalog.remove(min(catalog.snapshot().entries))
+    ingest(path, "synthetic", [], options=SourceOptions(n_sessions=1, n_units=13, duration_s=60.0))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("line", "allowed"),
+    [
+        (["sql", "select count(*) from units"], ()),
+        (["sql", "from sessions", "--at", "1"], ()),
+        (["ls"], ()),
+        (["info"], ()),
+        (["info", "sim-n13"], ("zarr",)),
+    ],
+)
+def test_a_question_imports_only_what_answers_it(line: list[str], allowed: tuple[str, ...], grown_store: Path) -> None:
+    unwanted = {"pandas", "numba", "torch", "zarr", "xarray", "dask", "bokeh"} - {*allowed}
+    code = (
+        f"import sys; from nhcli.data import cli; cli([*{line!r}, '--store', {str(grown_store)!r}], "
+        f"standalone_mode=False); print(sorted({unwanted!r} & sys.modules.keys()), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout
+    assert done.stderr == "[]\n"
 
 
 def test_every_command_answers_help(nhdata_run, nhmodel_run) -> None:

@@ -10,8 +10,8 @@ import zarr
 
 import nhdata
 from nhcatalog.errors import UserError
-from nhcatalog.files import open_files
 from nhcatalog.place import Url
+from nhcatalog.storage import open_files
 from nhdata.recording import Spikes
 from nhdata.store.layout import SHARD_SPIKES
 from nhdata.store.session import Session

@@ -9,7 +9,7 @@ import pytest
 import zarr
 
 from nhcatalog.errors import UserError
-from nhcatalog.files import open_files
+from nhcatalog.storage import open_files
 from nhdata.store.layout import CHUNK_SPIKES
 from nhdata.store.session import Session
 from nhdata.store.shards import SpikeShards
