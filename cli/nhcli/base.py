@@ -31,8 +31,8 @@ class Command(click.Command):
                 raise
             click.echo(f"error: {error}", err=True)
             ctx.exit(EXIT_ERROR)
-        except KeyboardInterrupt:
-            click.echo("interrupted; what was finished is kept", err=True)
+        except KeyboardInterrupt as interrupt:
+            click.echo(f"interrupted; {interrupt or 'what was finished is kept'}", err=True)
             ctx.exit(EXIT_INTERRUPTED)
         except BrokenPipeError:
             sys.stdout = None

@@ -50,6 +50,10 @@ class Failed:
     error: str
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while recordings were read: how many of those found are in the store, and how to go on."""
+
+
 Outcome = Ingested | Skipped | Failed
 UNCHANGED = "unchanged at the source"
 
@@ -132,9 +136,10 @@ def ingest(
     Raises
     ------
     UserError
-        If the source is unknown, a path holds no recording of its kind, or without a source of none or of several,
-        something else is at `store`, or the workers
-        cannot be had.
+        If the source is unknown or does not take an option, a path holds no recording of its kind, or without a source
+        of none or of several, something else is at `store`, or the workers cannot be had.
+    Interrupted
+        By Ctrl-C, unless it is a dry run.
 
     Examples
     --------
@@ -148,13 +153,28 @@ def ingest(
     options = options or SourceOptions()
     source, refs = find(source, paths, options)
     job = Job(root, source, options, min_good_units, existing, dry_run)
-    steps = plan_ingest(refs, Catalog(root / "catalog").snapshot().entries, existing)
+    catalog = Catalog(root / "catalog")
+    steps = plan_ingest(refs, catalog.snapshot().entries, existing)
     on_start(len(steps))
     report = IngestReport()
-    for outcome in _outcomes(job, steps, workers or Workers(), on_begin):
-        report.add(outcome)
-        on_outcome(outcome)
+    try:
+        for outcome in _outcomes(job, steps, workers or Workers(), on_begin):
+            report.add(outcome)
+            on_outcome(outcome)
+    except KeyboardInterrupt:
+        if dry_run:
+            raise
+        raise Interrupted(_how_far(steps, report, catalog, existing)) from None
     return report
+
+
+def _how_far(steps: Sequence[Step], report: IngestReport, catalog: Catalog, existing: Existing) -> str:
+    if existing == "overwrite":
+        return f"{len(report.ingested)} of {len(steps)} sessions were ingested again"
+    there = catalog.snapshot().entries  # a worker may have committed one that it could not report any more
+    n_there = sum(step.ref.session_id in there for step in steps)
+    go_on = "run it again with --existing skip" if existing == "error" else "run the same command again"
+    return f"{n_there} of {len(steps)} sessions are in the store; {go_on} to go on"
 
 
 def _outcomes(job: Job, steps: Sequence[Step], workers: Workers, on_begin: Callable[[str], None]) -> Iterator[Outcome]:

@@ -8,7 +8,8 @@ A source finds the recordings under the paths a user names (`iter_sessions`) and
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
@@ -30,7 +31,7 @@ class SourceError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """What a user may tell a source on the command line.
+    """What a user may tell a source on the command line; a source names those that it takes.
 
     Attributes
     ----------
@@ -69,6 +70,16 @@ class SourceOptions:
     no_filter: bool = False
 
 
+_FLAGS = {
+    "sample_rate_hz": "--sample-rate",
+    "n_sessions": "--sessions",
+    "n_units": "--units",
+    "duration_s": "--seconds",
+    "drop_early": "--drop-early-spikes",
+}
+"""How the command line calls an option, where not by its name."""
+
+
 @dataclass(frozen=True, slots=True)
 class SessionRef:
     """A recording that was found but not read yet.
@@ -97,7 +108,10 @@ class SessionRef:
 
 
 class Source(Protocol):
-    """A reader of one format."""
+    """A reader of one format.
+
+    A class may name the `SourceOptions` that it takes in an attribute ``takes``; others are refused then.
+    """
 
     name: str
 
@@ -156,4 +170,29 @@ def open_source(name: str, options: SourceOptions | None = None) -> Source:
         if point.name == name:
             factory = cast(type[Source], point.load())
             return factory(options or SourceOptions())
-    raise UserError(f"unknown source '{name}'", f"choose one of {', '.join(source_names())}")
+    raise UnknownSource(name)
+
+
+class UnknownSource(UserError):
+    """A name that no source has."""
+
+    def __init__(self, name: str) -> None:
+        names = source_names()
+        near = "".join(f"perhaps {one}; " for one in get_close_matches(name, names, n=1))
+        super().__init__(f"unknown source '{name}'", f"{near}choose one of {', '.join(names)}")
+
+
+def check_taken(source: Source, options: SourceOptions) -> None:
+    """See that a source takes every option that was given; all take ``limit``.
+
+    Raises
+    ------
+    UserError
+        If one is another source's; says whose.
+    """
+    takes = {"limit", *getattr(source, "takes", SourceOptions.__dataclass_fields__)}
+    for option in fields(options):
+        if option.name not in takes and getattr(options, option.name) != option.default:
+            owners = [name for name in source_names() if option.name in getattr(open_source(name), "takes", ())]
+            flag = _FLAGS.get(option.name) or f"--{option.name.replace('_', '-')}"
+            raise UserError(f"{flag} is an option of source {', '.join(owners)}, not of {source.name}", "leave it out")

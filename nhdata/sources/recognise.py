@@ -8,7 +8,15 @@ from itertools import islice
 from pathlib import Path
 
 from nhcatalog.errors import UserError
-from nhdata.sources import SessionRef, SourceError, SourceOptions, find_sessions, open_source, source_names
+from nhdata.sources import (
+    SessionRef,
+    SourceError,
+    SourceOptions,
+    check_taken,
+    find_sessions,
+    open_source,
+    source_names,
+)
 
 
 def find(name: str | None, places: Sequence[str | Path], options: SourceOptions) -> tuple[str, list[SessionRef]]:
@@ -25,12 +33,15 @@ def find(name: str | None, places: Sequence[str | Path], options: SourceOptions)
     Raises
     ------
     UserError
-        If the source finds nothing, and then which one would; without a name, if none or several find something.
+        If the source finds nothing, and then which one would; without a name, if none or several find something; or if
+        the options are not those of the source.
     """
     if name is None:
         return _guess(places, options)
+    source = open_source(name, options)
+    check_taken(source, options)
     try:
-        refs = list(islice(find_sessions(open_source(name, options), places), options.limit))
+        refs = list(islice(find_sessions(source, places), options.limit))
     except SourceError as error:
         if remedy := _other_kind(Path(error.path), name):
             raise UserError(error.problem, remedy) from None
@@ -59,6 +70,7 @@ def _guess(places: Sequence[str | Path], options: SourceOptions) -> tuple[str, l
         found = "; ".join(f"{place} holds {' and '.join(kinds)}" for place, kinds in known.items())
         raise UserError(f"recordings of several kinds ({found})", "ingest one kind after the other, each with --source")
     (name,) = shared
+    check_taken(open_source(name, options), options)
     refs = {ref.place: ref for kinds in known.values() for ref in kinds[name]}
     return name, list(refs.values())[: options.limit]
 

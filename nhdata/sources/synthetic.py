@@ -53,6 +53,7 @@ class SyntheticSource:
     """
 
     name = "synthetic"
+    takes = ("n_sessions", "n_units", "duration_s", "seed")
 
     def __init__(self, options: SourceOptions) -> None:
         self.options = options

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nhcli.data.ingest_progress import IngestProgress
+
 PHY = ("--source", "phy", "--sample-rate", 30000, "--min-good-units", 1)
 
 
@@ -116,11 +118,54 @@ def test_no_params_names_the_remedy(nhdata_run, tmp_path) -> None:
     assert "--sample-rate" in result.stderr
 
 
-@pytest.mark.parametrize("args", [("--source", "nwb"), ("--source", "ibl"), ("--source", "nope", "x")])
+@pytest.mark.parametrize("args", [("--source", "nwb"), ("--source", "ibl")])
 def test_wrong_calls(nhdata_run, tmp_path, args) -> None:
     result = nhdata_run("ingest", *args, "--store", tmp_path / "d.zarr")
     assert result.exit_code == 1
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_an_unknown_source_is_a_usage_error(nhdata_run, tmp_path) -> None:
+    result = nhdata_run("ingest", "--source", "ibl_compact", "x", "--store", tmp_path / "d.zarr")
+    assert result.exit_code == 2
+    assert "unknown source 'ibl_compact': perhaps ibl-compact; choose one of allen, brainset" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "owner"),
+    [
+        (("--source", "phy", "--sessions", 10), "--sessions is an option of source synthetic, not of phy"),
+        (("--sample-rate", 30000, "--seed", 3), "--seed is an option of source synthetic, not of phy"),
+        (("--source", "synthetic", "--sample-rate", 1), "--sample-rate is an option of source phy, not of synthetic"),
+        (("--source", "nwb", "--eids", "x"), "--eids is an option of source ibl, ibl-compact, not of nwb"),
+        (("--source", "phy", "--cores", 1), "--cores is for the jobs of --slurm"),
+    ],
+)
+def test_an_option_of_another_source_is_named(nhdata_run, tmp_path, args, owner) -> None:
+    folder = write_phy(tmp_path / "good")
+    result = nhdata_run("ingest", *args, folder, "--store", tmp_path / "d.zarr")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert owner in result.stderr
+    assert not (tmp_path / "d.zarr").exists()
+
+
+def test_interrupted_it_says_how_far_it_came_and_goes_on(nhdata_run, tmp_path, monkeypatch) -> None:
+    args = ("ingest", "--source", "synthetic", "--sessions", 4, "--seconds", 10, "--store", tmp_path / "d.zarr")
+    begun: list[str] = []
+
+    def ctrl_c_at_the_third(self: IngestProgress, path: str) -> None:
+        begun.append(path)
+        if len(begun) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(IngestProgress, "on_begin", ctrl_c_at_the_third)
+        result = nhdata_run(*args)
+    assert result.exit_code == 130
+    assert result.stderr == ("interrupted; 2 of 4 sessions are in the store; run the same command again to go on\n")
+    again = nhdata_run(*args)
+    assert again.exit_code == 0
+    assert again.stderr.endswith("2 ingested into {}, 2 skipped, 0 failed\n".format(tmp_path / "d.zarr"))
 
 
 def test_a_path_that_is_not_there(nhdata_run, tmp_path) -> None:

@@ -19,10 +19,20 @@ if TYPE_CHECKING:
     from nhdata.ingest import Ingested, IngestReport
 
 
+def _known(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
+    if name is not None:
+        from nhdata.sources import UnknownSource, source_names
+
+        if name not in source_names():
+            raise click.BadParameter(str(UnknownSource(name)))
+    return name
+
+
 @click.command("ingest", cls=Command)
 @click.option(
     "--source",
     metavar="NAME",
+    callback=_known,
     help="ibl, ibl-compact, allen, nwb, phy, brainset or synthetic; by default, the one that PATHS look like.",
 )
 @click.argument("paths", nargs=-1, type=click.Path())
@@ -50,7 +60,9 @@ if TYPE_CHECKING:
 @click.option("--no-filter", is_flag=True, help="Keep the units that fail the source's rule too, marked as not good.")
 @click.option("--download", is_flag=True, help="allen: bring sessions into the cache folder PATH first (needs uv).")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="N recordings at most.")
-@click.option("--eids", type=click.Path(path_type=Path), metavar="FILE", help="ibl: only the sessions of this list.")
+@click.option(
+    "--eids", type=click.Path(path_type=Path), metavar="FILE", help="ibl, ibl-compact: only the sessions of this list."
+)
 @click.option("--revision", metavar="DATE", help="ibl: spike sorting of this revision instead of the newest.")
 @click.option(
     "--drop-early-spikes", "drop_early", is_flag=True, help="ibl: leave out spikes before 0 s; else an error."
@@ -124,6 +136,8 @@ def command(
     if not paths and source not in (None, "ibl", "synthetic"):
         raise UserError(f"no path given for source {source}", f"nhdata ingest --source {source} PATH … --store {store}")
 
+    if not slurm and (given := [name for name in ("partition", "cores", "memory", "walltime") if _is_given(ctx, name)]):
+        raise UserError(f"--{given[0]} is for the jobs of --slurm", "add --slurm, or leave it out")
     if slurm and scheduler:
         raise UserError("both --slurm and --scheduler", "name one place where the work is done")
     if download and (source != "allen" or len(paths) != 1 or dry_run):
@@ -178,6 +192,10 @@ def command(
             session_id = report.ingested[0].session_id
             click.echo(f"look at it: nhdata report --store {store} --session {session_id}", err=True)
     ctx.exit(_exit_code(report))
+
+
+def _is_given(ctx: click.Context, name: str) -> bool:
+    return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
 def _units(done: Ingested) -> str:

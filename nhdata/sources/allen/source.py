@@ -36,6 +36,7 @@ class AllenSource:
     """
 
     name = "allen"
+    takes = ("no_filter",)
 
     def __init__(self, options: SourceOptions) -> None:
         self.keep_all = options.no_filter

@@ -36,6 +36,7 @@ class BrainsetSource:
     """
 
     name = "brainset"
+    takes = ("no_filter",)
 
     def __init__(self, options: SourceOptions) -> None:
         self.keep_all = options.no_filter

@@ -22,7 +22,6 @@ not at hand. Not verified on it: the units of x, y, z in ``units.parquet`` (take
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -54,18 +53,16 @@ class IblCompactSource:
 
     Probes of one session (eid) become one `Recording` whose clock is the archive's ticks. The wheel is read from
     the archive ``bwm_behavior-<version>.tar`` where it lies beside, or was unpacked beside (`read_compact_wheel`).
-    ``SourceOptions.eids`` and ``limit`` choose sessions.
+    ``SourceOptions.eids`` chooses sessions.
     """
 
     name = "ibl-compact"
+    takes = ("eids",)
 
     def __init__(self, options: SourceOptions) -> None:
         self.options = options
 
     def iter_sessions(self, paths: Sequence[Path]) -> Iterator[SessionRef]:
-        return islice(self._sessions(paths), self.options.limit)
-
-    def _sessions(self, paths: Sequence[Path]) -> Iterator[SessionRef]:
         listed = {one.eid for one in read_list(self.options.eids).sessions} if self.options.eids else None
         for path in existing(paths):
             places = _releases(path)

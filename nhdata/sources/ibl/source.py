@@ -46,6 +46,7 @@ class IblSource:
     """
 
     name = "ibl"
+    takes = ("revision", "drop_early", "remote", "eids", "search", "no_filter")
 
     def __init__(self, options: SourceOptions, network: Network | None = None) -> None:
         self.options = options

@@ -40,6 +40,7 @@ class NwbSource:
     """
 
     name = "nwb"
+    takes = ("no_filter",)
 
     def __init__(self, options: SourceOptions, http: Http | None = None) -> None:
         self.http = http or Http()

@@ -49,6 +49,7 @@ class PhySource:
     """
 
     name = "phy"
+    takes = ("sample_rate_hz", "no_filter")
 
     def __init__(self, options: SourceOptions) -> None:
         self._sample_rate_hz = options.sample_rate_hz
