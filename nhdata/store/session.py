@@ -1,33 +1,24 @@
-"""Read one session of a store."""
+"""One session of a store: what is stored, and what is computed from its spikes."""
 
 from __future__ import annotations
 
-from collections import Counter
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
-from nhcatalog.files import Files
-from nhcatalog.place import Place
-from nhcatalog.storage import open_files
-from nhdata.store.columns import read_column, read_table
-from nhdata.store.groups import open_group
-from nhdata.store.html import heading, table
-from nhdata.store.layout import BLOCK_S, NO_TICK, tick_at
-from nhdata.store.shards import SpikeShards
-from nhdata.store.window import Span
+from nhdata.store.stored import StoredSession
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from nhdata.features.trains import Trains
 
+COUNTS_CHUNK_S = 60.0
 
-class Session:
+
+class Session(StoredSession):
     """One recording session: spikes, units, intervals, series and features.
 
     Obtained from ``nhdata.open(path).session(session_id)``. Nothing is read before it is asked for, and
@@ -44,188 +35,6 @@ class Session:
         Ticks per second: every spike time is ``t_start_s + tick / tick_hz``.
     n_units, n_spikes : int
     """
-
-    def __init__(self, path: Place) -> None:
-        self.path = path
-        try:
-            self.attrs: dict[str, Any] = dict(self._group.attrs)
-        except FileNotFoundError:
-            raise UserError(f"{path}: no session here", "run 'nhdata validate' on the store") from None
-        self.session_id: str = self.attrs["session_id"]
-        self.source: str = self.attrs["source"]
-        self.t_start_s: float = self.attrs["t_start_s"]
-        self.duration_s: float = self.attrs["duration_s"]
-        self.tick_hz: float = self.attrs["tick_hz"]
-        self.n_units: int = self.attrs["n_units"]
-        self.n_spikes: int = self.attrs["n_spikes"]
-
-    def __repr__(self) -> str:
-        return (
-            f"<Session {self.session_id} ({self.source}): {self.n_units} units, {self.n_spikes:,} spikes, "
-            f"{self.duration_s:.1f} s>"
-        )
-
-    def _repr_html_(self) -> str:
-        names = ("source", "subject", "lab", "date", "duration_s", "tick_hz", "n_units", "n_spikes")
-        units = self.units()
-        regions = Counter(units["region"].tolist() if "region" in units else [])
-        tables = [(f"intervals {name}", len(found["start_s"])) for name, found in self.intervals().items()]
-        tables += [(f"series {name}", len(time_s)) for name, (time_s, _, _) in self.series().items()]
-        return (
-            heading(f"Session {self.session_id}", {name: self.attrs[name] for name in names})
-            + table(("region", "units"), regions.most_common())
-            + table(("holds", "rows"), tables)
-        )
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
-
-    @property
-    def span(self) -> Span:
-        """The session's whole time."""
-        return Span(self.session_id, self.t_start_s, self.t_stop_s, self.tick_hz)
-
-    @property
-    def t_stop_s(self) -> float:
-        """End of the session, seconds on its own clock."""
-        return self.t_start_s + self.duration_s
-
-    @cached_property
-    def _files(self) -> Files:
-        return open_files(self.path)
-
-    @cached_property
-    def _group(self) -> zarr.Group:
-        return open_group(self.path, self._files)
-
-    @cached_property
-    def block_offsets(self) -> NDArray[np.int64]:
-        """(n_blocks + 1,) offsets of the first spike at or after each 100 ms; the last is the number of spikes."""
-        return np.asarray(self._array("spikes/block")[...])
-
-    @cached_property
-    def shards(self) -> SpikeShards | None:
-        """The files of the spikes, to decode them straight; None if they are laid out in another way."""
-        try:
-            return SpikeShards(self._files)
-        except (ValueError, FileNotFoundError):  # zarr reads it, or says what is wrong
-            return None
-
-    def _array(self, name: str) -> zarr.Array[Any]:
-        node = self._group[name]
-        assert isinstance(node, zarr.Array)
-        return node
-
-    def ticks(self, start_tick: int = 0, stop_tick: int | None = None) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
-        """Spikes of ``[start_tick, stop_tick)`` on the session's integer clock.
-
-        Returns
-        -------
-        tick : (n,) uint32
-            Sorted ticks since the start of the session.
-        unit : (n,) uint16
-            Row of each spike's unit.
-        """
-        tick, unit = self.read(*self.offsets(start_tick, stop_tick))
-        first = np.searchsorted(tick, _uint32(start_tick))
-        stop = tick.size if stop_tick is None else np.searchsorted(tick, _uint32(stop_tick))
-        return tick[first:stop], unit[first:stop]
-
-    def offsets(self, start_tick: int = 0, stop_tick: int | None = None) -> tuple[int, int]:
-        """Where ``[start_tick, stop_tick)`` lies among the spikes: all of it in ``[lo, hi)``, and up to 100 ms more."""
-        lo, hi = 0, self.n_spikes
-        last = self.block_offsets.size - 1
-        per_block = BLOCK_S * self.tick_hz
-        if start_tick > 0:
-            lo = int(self.block_offsets[min(int(start_tick / per_block), last)])
-        if stop_tick is not None:
-            hi = int(self.block_offsets[min(max(int(stop_tick / per_block) + 1, 0), last)])
-        return lo, hi
-
-    def read(self, lo: int, hi: int) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
-        """Spikes ``lo:hi``, counted from the first of the session: ticks and rows of units."""
-        if self.shards is not None:
-            return self.shards.read(lo, hi)
-        return np.asarray(self._array("spikes/tick")[lo:hi]), np.asarray(self._array("spikes/unit")[lo:hi])
-
-    def spikes(
-        self, start_s: float | None = None, stop_s: float | None = None
-    ) -> tuple[NDArray[np.float64], NDArray[np.uint16]]:
-        """Spikes of the half-open window ``[start_s, stop_s)``, by default of the whole session.
-
-        Returns
-        -------
-        times_s : (n,) float64
-            Sorted spike times, seconds on the session's clock.
-        unit : (n,) uint16
-            Row of each spike's unit in `units`.
-
-        Raises
-        ------
-        UserError
-            If the window ends before it starts.
-        """
-        start_s = self.t_start_s if start_s is None else start_s
-        stop_s = self.t_stop_s if stop_s is None else stop_s
-        if not start_s <= stop_s:
-            raise UserError(f"the window [{start_s}, {stop_s}) s ends before it starts", "give start_s <= stop_s")
-        inside = (min(max(t, self.t_start_s), self.t_stop_s) for t in (start_s, stop_s))
-        tick, unit = self.ticks(*(tick_at(t, self.t_start_s, self.tick_hz) for t in inside))
-        return self.t_start_s + tick / self.tick_hz, unit
-
-    def units(self) -> dict[str, NDArray[Any]]:
-        """Columns of the units table, each (n_units,); missing text is ''."""
-        return self._table("units")
-
-    def intervals(self) -> dict[str, dict[str, NDArray[Any]]]:
-        """Tables of time spans by name (``trials``, …), each with ``start_s`` and ``stop_s``."""
-        return {name: self._table(f"intervals/{name}") for name in self._names("intervals")}
-
-    def interval_table(self, name: str) -> dict[str, NDArray[Any]]:
-        """One table of time spans. Raises UserError if there is none of that name."""
-        names = self._names("intervals")
-        if name not in names:
-            there = ", ".join(names) or "none"
-            raise UserError(f"session {self.session_id} has no interval table {name!r}", f"it has: {there}")
-        return self._table(f"intervals/{name}")
-
-    def series_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the values of all continuous signals, (n,) or (n, k), without reading them."""
-        return {name: self._array(f"series/{name}/value").shape for name in self._names("series")}
-
-    def series(self, *names: str) -> dict[str, tuple[NDArray[np.float64], NDArray[Any], str]]:
-        """Continuous signals by name, all or some: ``time_s`` (n,), ``value`` (n,) or (n, k), and the value's unit."""
-        return {
-            name: (
-                read_column(self._array(f"series/{name}/time_s")),
-                read_column(self._array(f"series/{name}/value")),
-                str(self._group[f"series/{name}"].attrs["unit"]),
-            )
-            for name in self._names("series")
-            if not names or name in names
-        }
-
-    def _names(self, kind: str) -> list[str]:
-        group = self._group[kind]
-        assert isinstance(group, zarr.Group)
-        return sorted(group.group_keys())
-
-    def _table(self, name: str) -> dict[str, NDArray[Any]]:
-        group = self._group[name]
-        assert isinstance(group, zarr.Group)
-        return read_table(group)
-
-    def reference_features(self) -> NDArray[np.float64]:
-        """(n_units, 33) the reference features stored at ingest, NaN where undefined."""
-        return np.asarray(self._array("features/reference/value")[...])
-
-    @property
-    def feature_attrs(self) -> dict[str, Any]:
-        """Window and version of the stored reference features."""
-        return dict(self._group["features/reference"].attrs)
 
     def trains(
         self, start_s: float | None = None, stop_s: float | None = None, *, intervals: str | None = None
@@ -245,9 +54,18 @@ class Session:
         UserError
             If the window is empty or not within the session, there is no such table, or no span of it in the window.
         """
-        from nhdata.store import computed
+        from nhdata.features.trains import spike_trains
 
-        return computed.trains(self, start_s, stop_s, intervals)
+        window = self._window(start_s, stop_s)
+        if intervals is None:
+            pieces = [self.span.ticks(*window)]
+        else:
+            pieces = self.span.inside(intervals, self.interval_table(intervals), *window)
+        tick, unit = self.ticks(min(a for a, _ in pieces), max(b for _, b in pieces))
+        return spike_trains(tick, unit, n_units=self.n_units, tick_hz=self.tick_hz, pieces=pieces)
+
+    def _window(self, start_s: float | None, stop_s: float | None) -> tuple[float, float]:
+        return self.t_start_s if start_s is None else start_s, self.t_stop_s if stop_s is None else stop_s
 
     def features(
         self, start_s: float | None = None, stop_s: float | None = None, *, intervals: str | None = None
@@ -265,9 +83,27 @@ class Session:
         UserError
             As `trains`.
         """
-        from nhdata.store import computed
+        import xarray as xr
 
-        return computed.features(self, start_s, stop_s, intervals)
+        from nhdata.features.reference import FEATURE_NAMES, VERSION, reference_features
+
+        attrs: dict[str, Any] = {"session_id": self.session_id}
+        if start_s is None and stop_s is None and intervals is None:
+            values, stored = self.reference_features(), self.feature_attrs
+            attrs |= {key: stored[key] for key in ("window_start_s", "window_stop_s", "version")}
+        else:
+            values = reference_features(self.trains(start_s, stop_s, intervals=intervals))
+            attrs["window_start_s"], attrs["window_stop_s"] = self._window(start_s, stop_s)
+            attrs["version"] = VERSION
+            if intervals is not None:
+                attrs["intervals"] = intervals
+        return xr.DataArray(
+            values,
+            dims=("unit", "feature"),
+            coords={"unit": np.arange(self.n_units), "feature": list(FEATURE_NAMES)},
+            name="reference_features",
+            attrs=attrs,
+        )
 
     def n_bins(self, bin_s: float) -> int:
         """Whole bins of the session, counted from its start.
@@ -277,9 +113,16 @@ class Session:
         UserError
             If `bin_s` is not a width, or longer than the session.
         """
-        from nhdata.store import computed
+        from nhdata.features.bins import bin_ticks
 
-        return computed.n_bins(self, bin_s)
+        numerator, denominator = bin_ticks(bin_s, self.tick_hz)
+        n_bins = int((self.duration_s * self.tick_hz + 1e-3) * denominator // numerator)
+        if n_bins == 0:
+            raise UserError(
+                f"bin_s={bin_s} is longer than session {self.session_id} ({self.duration_s:.3f} s)",
+                "use a shorter bin",
+            )
+        return n_bins
 
     def counts(self, bin_s: float) -> xr.DataArray:
         """Spike counts of every unit in bins of `bin_s`, lazily: nothing is read before it is computed.
@@ -295,11 +138,45 @@ class Session:
         UserError
             If `bin_s` is not positive or longer than the session; on computing, if a count passes 65,535.
         """
-        from nhdata.store import computed
+        import dask.array as da
+        import xarray as xr
 
-        return computed.counts(self, bin_s)
+        from nhdata.features.bins import bin_ticks
+
+        n_bins = self.n_bins(bin_s)
+        per_chunk = max(1, round(COUNTS_CHUNK_S / bin_s))
+        chunks = tuple(min(per_chunk, n_bins - k) for k in range(0, n_bins, per_chunk))
+        values = da.map_blocks(  # type: ignore[no-untyped-call]
+            _count_chunk,
+            session=self,
+            bin_s=bin_s,
+            width=bin_ticks(bin_s, self.tick_hz),
+            chunks=(chunks, (self.n_units,)),
+            dtype=np.uint16,
+            meta=np.empty((0, 0), np.uint16),
+        )
+        return xr.DataArray(
+            values,
+            dims=("time", "unit"),
+            coords={"time": self.t_start_s + np.arange(n_bins) * bin_s, "unit": np.arange(self.n_units)},
+            name="counts",
+            attrs={"session_id": self.session_id, "bin_s": bin_s, "units": "spikes per bin"},
+        )
 
 
-def _uint32(tick: int) -> np.uint32:
-    """`tick`, or the nearest end of the clock; another integer type would make searchsorted convert all spikes."""
-    return np.uint32(min(max(tick, 0), NO_TICK))
+def _count_chunk(session: Session, bin_s: float, width: tuple[int, int], block_info: Any = None) -> NDArray[np.uint16]:
+    """Counts of one chunk of bins."""
+    from nhdata.features.bins import binned_counts
+
+    first, stop = block_info[None]["array-location"][0]
+    start_tick, stop_tick = (-(-k * width[0] // width[1]) for k in (first, stop))
+    tick, unit = session.ticks(start_tick, stop_tick)
+    return binned_counts(
+        tick,
+        unit,
+        n_units=session.n_units,
+        first_bin=first,
+        n_bins=stop - first,
+        bin_s=bin_s,
+        tick_hz=session.tick_hz,
+    )

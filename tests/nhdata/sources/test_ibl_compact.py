@@ -194,11 +194,11 @@ def test_spikes_before_the_session_clock(tmp_path: Path, files: Files) -> None:
         load(write_tar(tmp_path / "b.tar", files))
 
 
-def test_list_and_limit(tmp_path: Path, files: Files) -> None:
+def test_list(tmp_path: Path, files: Files) -> None:
     path = write_tar(tmp_path / "a.tar", files)
     listed = tmp_path / "eids.txt"
     listed.write_text(OTHER)
-    for options, found in (({}, {EID, OTHER}), ({"limit": 1}, {min(EID, OTHER)}), ({"eids": listed}, {OTHER})):
+    for options, found in (({}, {EID, OTHER}), ({"eids": listed}, {OTHER})):
         refs = list(IblCompactSource(SourceOptions(**options)).iter_sessions([path]))
         assert {ref.session_id for ref in refs} == found
 
