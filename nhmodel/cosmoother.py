@@ -40,6 +40,7 @@ class CoSmoother(nn.Module):
     """
 
     covariates = None
+    shrinkage: Tensor
 
     def __init__(self, config: ModelConfig, data: DataConfig, n_units: int) -> None:
         super().__init__()
@@ -53,6 +54,7 @@ class CoSmoother(nn.Module):
         for last in (self.told, self.offset):
             nn.init.zeros_(last.weight)
         self.loss = PoissonNLLLoss()
+        self.register_buffer("shrinkage", torch.ones(()))
 
     @property
     def n_parameters(self) -> int:
@@ -87,7 +89,7 @@ class CoSmoother(nn.Module):
         state = total / heard.sum(1).clamp(min=1).sqrt()[:, None, None]
         gain = torch.einsum("bhr,bnr->bhn", state, self.told(embedding)[unit_of])
         gain = gain + self.offset(embedding)[unit_of].transpose(1, 2)
-        log_rate: Tensor = log_mean[:, None] + gain.float().clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN)
+        log_rate: Tensor = log_mean[:, None] + self.shrinkage * gain.float().clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN)
         return log_rate
 
     def _log_ratios(self, batch: WindowBatch, log_mean: Tensor) -> Tensor:

@@ -26,8 +26,8 @@ class UnitTable(NamedTuple):
 
     Attributes
     ----------
-    features : (U, 33) float64
-        Reference features; NaN where undefined.
+    features : (U, 34) float64
+        Reference features and population coupling; NaN where undefined.
     log_mean : (U,) float32
         Log of the mean count per bin in the reference.
     row : (U,) int64
@@ -70,10 +70,16 @@ class NeuroHorizon(nn.Module):
         Units of training: rows of the learned table.
     covariates : mapping of str to Shape, optional
         What there is besides spikes; see `nhmodel.covariates.covariate_shapes`.
+
+    Attributes
+    ----------
+    shrinkage : () float32
+        1 while it learns; less, where validation says so, draws every log rate towards the reference mean.
     """
 
     latent_time_s: Tensor
     bin_time_s: Tensor
+    shrinkage: Tensor
 
     def __init__(
         self, config: ModelConfig, data: DataConfig, n_units: int, covariates: Mapping[str, Shape] | None = None
@@ -114,6 +120,7 @@ class NeuroHorizon(nn.Module):
             (step * data.history_s / n_steps).repeat_interleave(len(self.latents)),
             persistent=False,
         )
+        self.register_buffer("shrinkage", torch.ones(()))
         self.register_buffer("bin_time_s", (torch.arange(self.n_bins) + 0.5) * data.bin_s, persistent=False)
 
     @property
@@ -189,7 +196,7 @@ class NeuroHorizon(nn.Module):
         if columns is not None:
             unit, own, log_mean = unit[:, columns], own[:, columns], log_mean[:, columns]
         gain: Tensor = self.head(bins, unit, own, population)
-        return log_mean[:, None] + gain.float().clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN)
+        return log_mean[:, None] + self.shrinkage * gain.float().clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN)
 
     def states(self, batch: WindowBatch, units: UnitTable) -> Tensor:
         """What the encoder makes of the spikes of each step: (B, steps of the latent grid, dim), for readouts.

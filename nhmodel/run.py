@@ -25,7 +25,7 @@ from nhmodel.cosmoother import Model, make_model
 from nhmodel.layers.covariates import Shape
 from nhmodel.model import NeuroHorizon
 
-RUN_SCHEMA = 2
+RUN_SCHEMA = 3
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,15 @@ import torch
 from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
-from nhdata.features.reference import WINDOW_S
+from nhdata.features.coupling import population_coupling
+from nhdata.features.exact import FloatArray
+from nhdata.features.reference import WINDOW_S, reference_features
 from nhdata.loading import WindowDataset
 from nhdata.store.session import Session
 from nhmodel.model import UnitTable
 from nhmodel.null import smoothed_mean
+
+COUPLING_BIN_S = 0.01
 
 
 def unit_table(
@@ -41,7 +45,7 @@ def unit_table(
     mean = mean_counts(known) if mean is None else mean  # first: it says which session is too short
     features = np.concatenate(
         [
-            Session(session.path).features(span[0], min(span[1], span[0] + WINDOW_S)).values[session.rows]
+            identity_features(Session(session.path), span[0], min(span[1], span[0] + WINDOW_S))[session.rows]
             for session, span in zip(known.selection.sessions, known.spans_s.values(), strict=True)
         ]
     )
@@ -51,6 +55,18 @@ def unit_table(
         torch.from_numpy(np.log(mean)).float(),
         torch.tensor(row, dtype=torch.int64),
     )
+
+
+def identity_features(session: Session, start_s: float, stop_s: float) -> FloatArray:
+    """What the IDEncoder knows units by: the 33 reference features and the population coupling in bins of 10 ms.
+
+    Returns
+    -------
+    (n_units, 34) float64
+        Of all units of the session, each coupled to all others; NaN where undefined.
+    """
+    trains = session.trains(start_s, stop_s)
+    return np.column_stack([reference_features(trains), population_coupling(trains, COUPLING_BIN_S)])
 
 
 def mean_counts(known: WindowDataset) -> NDArray[np.float32]:

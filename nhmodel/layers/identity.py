@@ -7,12 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-N_FEATURES = 33
+N_FEATURES = 34
 LOG_COLUMNS = (0, 32)  # rate and Fano factor span decades
 
 
 class IDEncoder(nn.Module):
-    """Embedding of a unit from its 33 reference features.
+    """Embedding of a unit from its 33 reference features and its population coupling.
 
     Three times linear, GELU, layer norm. Features are standardised by the statistics of the training units, which
     are part of the weights: a unit means the same whatever else is in a store. A feature that is not a
@@ -38,7 +38,7 @@ class IDEncoder(nn.Module):
         self.layers = nn.Sequential(*layers[:-1])
 
     def fit_normaliser(self, features: NDArray[np.float64]) -> None:
-        """Take mean and standard deviation from the (U, 33) features of the training units."""
+        """Take mean and standard deviation from the (U, 34) features of the training units."""
         x = _compress(torch.from_numpy(np.asarray(features, np.float64)))
         mean = x.nanmean(0)
         std = (x - mean).square().nanmean(0).sqrt()
@@ -46,13 +46,13 @@ class IDEncoder(nn.Module):
         self.std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)).nan_to_num(1.0))
 
     def compute_embeddings(self, features: Tensor) -> Tensor:
-        """(U, 33) raw features to (U, dim) embeddings."""
+        """(U, 34) raw features to (U, dim) embeddings."""
         z = ((_compress(features.double()) - self.mean) / self.std).nan_to_num(0.0).clamp(-5, 5)
         embeddings: Tensor = self.layers(z.to(next(self.layers.parameters()).dtype))
         return embeddings
 
     def forward(self, features: Tensor, index: Tensor) -> Tensor:
-        """Embeddings of the units at `index` (any shape) among (U, 33) `features`: (…, dim)."""
+        """Embeddings of the units at `index` (any shape) among (U, 34) `features`: (…, dim)."""
         return self.compute_embeddings(features)[index]
 
 
@@ -88,7 +88,7 @@ class UnitIdentity(nn.Module):
         self.dim = dim
 
     def forward(self, features: Tensor, row: Tensor) -> Tensor:
-        """Embeddings (U, dim) of units with (U, 33) features and (U,) rows of the table, -1 for none."""
+        """Embeddings (U, dim) of units with (U, 34) features and (U,) rows of the table, -1 for none."""
         out = features.new_zeros(len(features), self.dim, dtype=torch.float32)
         if self.encoder is not None:
             out = out + self.encoder.compute_embeddings(features)

@@ -15,7 +15,7 @@ N_UNITS = 20
 
 @pytest.fixture
 def features() -> NDArray[np.float64]:
-    """(20, 33), with rates over decades."""
+    """(20, 34), with rates over decades."""
     rng = np.random.default_rng(0)
     values = rng.normal(2.0, 3.0, (N_UNITS, N_FEATURES))
     values[:, LOG_COLUMNS] = rng.lognormal(0.0, 1.5, (N_UNITS, len(LOG_COLUMNS)))

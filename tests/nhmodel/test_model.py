@@ -129,7 +129,7 @@ def test_an_untrained_model_is_the_null(
         assert torch.equal(mode(batch, units), log_null)
         expected = torch.nn.PoissonNLLLoss(log_input=True, full=False)(log_null, batch.counts)
         torch.testing.assert_close(mode.compute_loss(batch, units), expected, atol=1e-7, rtol=1e-6)
-    assert validation_fp_bps(model, open_windows(store, "valid"), units) == pytest.approx(0.0, abs=1e-6)
+    assert validation_fp_bps(model, open_windows(store, "valid"), units) == (pytest.approx(0.0, abs=1e-6),)
 
 
 def hardest(batch: WindowBatch) -> WindowBatch:

@@ -80,7 +80,7 @@ def test_the_last_validation_is_remembered_when_more_steps_are_made(
     store: Path, make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     falling = iter([-1.0, 0.9, 0.8, 0.7])
-    monkeypatch.setattr(validation, "validation_fp_bps", lambda *_: next(falling))
+    monkeypatch.setattr(validation, "validation_fp_bps", lambda *_: (next(falling),))
     first = train(store, make_config("train.max_steps=2"), tmp_path / "run")
     weights = load_file(tmp_path / "run" / "best.safetensors")
     second = train(store, make_config("train.max_steps=3"), tmp_path / "run", resume=True)

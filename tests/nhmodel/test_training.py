@@ -78,15 +78,41 @@ def test_every_validation_is_a_line_of_metrics(run: Path, metrics: Metrics) -> N
     assert lines[0]["loss"] is None
     assert lines[0]["valid_fp_bps"] == pytest.approx(0.0, abs=1e-6)  # untrained, the model is the null
     for line in lines[1:]:
-        assert set(line) == {"step", "minutes", "loss", "valid_fp_bps"}
+        assert set(line) == {"step", "minutes", "loss", "valid_fp_bps", "shrinkage"}
         assert all(math.isfinite(value) for value in line.values())
 
 
 def test_the_best_weights_score_what_was_logged(
     run: Path, metrics: Metrics, store: Path, open_windows: Callable[..., WindowDataset], units: UnitTable
 ) -> None:
-    found = validation_fp_bps(load(run), open_windows(store, "valid", batch_size=32), units)
-    assert found == pytest.approx(max(line["valid_fp_bps"] for line in metrics(run)), abs=1e-9)
+    (found,) = validation_fp_bps(load(run), open_windows(store, "valid", batch_size=32), units)
+    assert found == pytest.approx(max(line["valid_fp_bps"] for line in metrics(run)), abs=1e-7)
+
+
+def test_a_shrunk_forecast_scores_what_the_model_scores_that_is_shrunk(
+    run: Path, store: Path, open_windows: Callable[..., WindowDataset], units: UnitTable
+) -> None:
+    model = load(run)
+    windows = open_windows(store, "valid", batch_size=32)
+    model.shrinkage.fill_(1.0)
+    whole, half, none = validation_fp_bps(model, windows, units, shrinkages=(1.0, 0.5, 0.0))
+    model.shrinkage.fill_(0.5)
+    assert validation_fp_bps(model, windows, units) == (pytest.approx(half, abs=1e-7),)
+    assert none == pytest.approx(0.0, abs=1e-9)
+    assert whole != pytest.approx(half, abs=1e-3)
+
+
+def test_the_shrinkage_that_validates_best_is_kept_with_the_weights(
+    store: Path, make_config: Callable[..., Config], tmp_path: Path, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([(0.0, 0.0, 0.0), (0.1, 0.2, 0.3), (0.1, 0.2, 0.1)])
+    monkeypatch.setattr(validation, "validation_fp_bps", lambda *_: next(scores))
+    config = make_config("train.max_steps=4", "train.validate_every=2")
+    standing = train(store, config, tmp_path / "run")
+    assert (standing.best, standing.best_step) == (0.3, 2)
+    assert [line["shrinkage"] for line in metrics(tmp_path / "run")] == [1.0, 0.75, 0.875]
+    assert float(load(tmp_path / "run").shrinkage) == 0.75
+    assert float(load(tmp_path / "run", "last").shrinkage) == 0.875
 
 
 def test_training_only_reads_the_store(
@@ -163,7 +189,7 @@ def test_training_ends_when_validation_has_stopped_improving(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     falling = iter([-1.0, *scores])
-    monkeypatch.setattr(validation, "validation_fp_bps", lambda *_: next(falling))
+    monkeypatch.setattr(validation, "validation_fp_bps", lambda *_: (next(falling),))
     config = make_config("train.max_steps=50", "train.validate_every=2", "train.patience=2")
     standing = train(store, config, tmp_path / "run")
     assert (standing.step, standing.best_step, standing.best) == (steps, steps - 4, max(scores))
@@ -186,7 +212,7 @@ def test_sessions_that_are_held_out_choose_the_weights(
 ) -> None:
     config = make_config("train.max_steps=4", "train.validate_every=2", "train.unseen_sessions=1")
     scores = iter([0.0, 0.0, 0.1, 0.5, 0.9, 0.4])  # on later windows, on the session held out; at steps 0, 2, 4
-    monkeypatch.setattr(validation, "validation_fp_bps", lambda *_: next(scores))
+    monkeypatch.setattr(validation, "validation_fp_bps", lambda *_: (next(scores),))
     standing = train(store, config, tmp_path / "run")
     assert (standing.best, standing.best_step) == (0.5, 2)
     assert [line["unseen_fp_bps"] for line in metrics(tmp_path / "run")] == [0.0, 0.5, 0.4]
@@ -251,8 +277,8 @@ def test_two_processes_train_one_model(store: Path, make_config: Callable[..., C
     one, two = last_weights(tmp_path / "one"), last_weights(tmp_path / "two")
     apart = torch.cat([(one[name] - two[name]).flatten() for name in one])
     assert apart.abs().max() < 1e-3  # the same batches in the same order: two ranks are two parts of a step
-    alone = validation_fp_bps(load(tmp_path / "two", "last"), *validation_of(store, tmp_path / "two"))
-    assert lines[-1]["valid_fp_bps"] == pytest.approx(alone, abs=1e-9)
+    (alone,) = validation_fp_bps(load(tmp_path / "two", "last"), *validation_of(store, tmp_path / "two"))
+    assert lines[-1]["valid_fp_bps"] == pytest.approx(alone, abs=1e-7)
 
 
 def validation_of(store: Path, run: Path) -> tuple[WindowDataset, UnitTable]:
