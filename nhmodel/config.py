@@ -69,7 +69,7 @@ class ModelConfig(_Section):
     dropout: float = Field(0.1, ge=0, lt=1)
     identity: Literal["features", "table", "both"] = "both"
     table_dropout: float = Field(0.2, ge=0, le=1)
-    unit_dropout: float = Field(0.1, ge=0, lt=1)
+    unit_dropout: float = Field(0.3, ge=0, lt=1)
     covariate_dropout: float = Field(0.2, ge=0, lt=1)
     loss_units: int = Field(256, ge=1)
 
