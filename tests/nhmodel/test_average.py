@@ -45,5 +45,6 @@ def test_what_is_kept_is_the_average_and_what_goes_on_is_not(
     (checkpoint,) = (tmp_path / "run").glob("checkpoint-*")
     kept, raw = load(tmp_path / "run", "last").state_dict(), load_state(checkpoint)["weights"]
     assert kept.keys() == raw.keys()
+    assert raw.pop("shrinkage") == 1
     apart = torch.cat([(kept[name] - raw[name]).flatten() for name in raw]).abs()
     assert 0 < apart.max() < 0.1
