@@ -21,7 +21,7 @@ from nhmodel.likelihood import bits
 from nhmodel.model import UnitTable
 from nhmodel.training.standing import Standing
 
-SHRINKAGES = (1.0, 0.875, 0.75, 0.625, 0.5)
+SHRINKAGES = (1.0, 0.875, 0.75, 0.625, 0.5, 0.25)
 """How far log rates may be drawn towards the mean: what has learnt too much of a short recording is too sure."""
 
 

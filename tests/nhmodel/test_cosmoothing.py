@@ -94,7 +94,7 @@ def test_the_rate_is_what_the_formula_says(model: CoSmoother, batch: WindowBatch
     state /= np.sqrt((~held_out[3]).sum().item())
     for n in range(12):
         gain = state @ (model.told.weight.numpy() @ embedding[n]) + model.offset.weight.numpy()[0] @ embedding[n]
-        np.testing.assert_allclose(found[:, n], np.log(mean[n]) + gain, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(found[:, n], np.log(mean[n]) + gain.clip(-6, 6), rtol=1e-3, atol=1e-4)
 
 
 @torch.no_grad()

@@ -52,7 +52,7 @@ def assert_refused(run: Path, match: str) -> None:
 
 def test_run_json_is_read_as_it_was_written(run: Path, info: RunInfo) -> None:
     assert RunInfo.read(run) == info
-    assert json.loads((run / "run.json").read_text())["schema"] == 2
+    assert json.loads((run / "run.json").read_text())["schema"] == 3
 
 
 def test_nothing_but_the_run_is_left_in_its_folder(run: Path, model: NeuroHorizon) -> None:
@@ -107,9 +107,9 @@ def test_there_is_no_run_in_an_empty_folder(tmp_path: Path) -> None:
         (b"", r"run\.json: .*train again"),
         (b'{"schema": 1', r"run\.json: "),
         (b"\xff\xfe", r"run\.json: "),
-        (b"[]", r"run\.json is not of schema 2"),
-        (b'{"schema": 1}', r"run\.json is not of schema 2: use the version of neurohorizon that wrote it"),
-        (b'{"schema": 2}', r"run\.json is damaged"),
+        (b"[]", r"run\.json is not of schema 3"),
+        (b'{"schema": 2}', r"run\.json is not of schema 3: use the version of neurohorizon that wrote it"),
+        (b'{"schema": 3}', r"run\.json is damaged"),
     ],
 )
 def test_a_damaged_run_json_is_named(content: bytes, match: str, run: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from nhcatalog.errors import UserError
+from nhdata.features.coupling import population_coupling
 from nhdata.loading import WindowDataset
 from nhdata.recording import Recording
 from nhdata.store.store import open_store
@@ -54,14 +55,25 @@ def test_mean_is_that_of_the_horizons_of_training(recordings: list[Recording], u
 def test_features_are_those_of_the_first_minute(store: Path, units: UnitTable) -> None:
     opened = open_store(store)
     stored = np.concatenate([opened.session(session_id).features().values for session_id in opened.session_ids])
-    np.testing.assert_array_equal(units.features, stored)
+    np.testing.assert_array_equal(units.features[:, :33], stored)
+
+
+def test_coupling_is_that_of_the_first_minute(recordings: list[Recording], units: UnitTable) -> None:
+    for number, recording in enumerate(recordings):
+        counts = np.zeros((12, 6000))
+        first = recording.spikes.time < 60 * 30000
+        np.add.at(counts, (recording.spikes.unit[first], recording.spikes.time[first] // 300), 1)
+        expected = [np.corrcoef(one, counts.sum(0) - one)[0, 1] for one in counts]
+        np.testing.assert_allclose(units.features[12 * number : 12 * number + 12, 33], expected, atol=1e-12)
 
 
 def test_features_of_a_short_reference_are_those_of_the_reference(store: Path, open_windows: Windows) -> None:
     one = "select unit_id from units where session_id like '%001'"
     found = unit_table(open_windows(store, "reference", reference_s=20.0, select=one))
     opened = open_store(store)
-    np.testing.assert_array_equal(found.features, opened.session(opened.session_ids[1]).features(0.0, 20.0).values)
+    session = opened.session(opened.session_ids[1])
+    np.testing.assert_array_equal(found.features[:, :33], session.features(0.0, 20.0).values)
+    np.testing.assert_array_equal(found.features[:, 33], population_coupling(session.trains(0.0, 20.0)))
 
 
 def test_units_of_a_selection_keep_what_is_known_of_them(store: Path, open_windows: Windows, units: UnitTable) -> None:

@@ -25,7 +25,7 @@ from nhmodel.run import load
 from nhmodel.training import train
 from nhmodel.units import unit_table
 
-REFERENCE_S = 40.0
+REFERENCE_S = 60.0
 Stores = Callable[..., Path]
 
 
