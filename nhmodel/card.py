@@ -41,10 +41,13 @@ def write_card(folder: Path, n_parameters: int, validation: Mapping[str, float |
     windows = "\n".join(f"| {split} | `{value[:16]}` |" for split, value in info.windows_hash.items())
     held_out = f"\nHeld out, to choose the weights: {', '.join(map(_plain, info.held_out))}.\n" if info.held_out else ""
     told = f"\nTold besides spikes: {', '.join(info.covariates)}.\n" if info.covariates else ""
+    task = f"Forecasts the spike counts of {len(info.unit_ids)} units {data.horizon_s} s ahead"
+    if data.task == "co-smoothing":
+        task = f"Says what some of {len(info.unit_ids)} units do from the spikes of the others,"
     versions = ", ".join([*(f"{name} {version(name)}" for name in PACKAGES), f"torch {torch.__version__}"])
     text = f"""# NeuroHorizon, {n_parameters:,} parameters
 
-Forecasts the spike counts of {len(info.unit_ids)} units {data.horizon_s} s ahead in bins of {data.bin_s} s, from
+{task} in bins of {data.bin_s} s, from
 {data.history_s} s of spikes. Trained on {len(info.content_hash)} sessions; for research on such recordings only.
 
 ## Scores

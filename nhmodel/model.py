@@ -192,7 +192,7 @@ class NeuroHorizon(nn.Module):
         unit = embedding[tokens.unit_of]
         population = self.head.population(unit, ema, tokens.heard)
         if told is not None:
-            population = population + told.state[:, None]
+            population = population + told.state
         if columns is not None:
             unit, own, log_mean = unit[:, columns], own[:, columns], log_mean[:, columns]
         gain: Tensor = self.head(bins, unit, own, population)
@@ -250,14 +250,14 @@ class NeuroHorizon(nn.Module):
         -------
         own : (B, N, H + M)
             For the own-history path: counts, and moving averages at the end of the history.
-        population : (B, 1, N, M)
-            For the population path: the same averages.
+        averages : (B, N, M)
+            For the population path: the averages alone.
         """
         mean_hz = log_mean.exp()[:, None] / self.data.bin_s
         floor_hz = 0.2 * mean_hz + 0.02
         averages = torch.log((batch.ema_hz + floor_hz) / (mean_hz + floor_hz)) * batch.unit_mask[:, None]
-        own = torch.cat([batch.history.sqrt(), averages], dim=1).transpose(1, 2)
-        return own, averages.transpose(1, 2)[:, None]
+        own = torch.cat([batch.history.sqrt(), averages], dim=1)
+        return own.transpose(1, 2), averages.transpose(1, 2)
 
     def compute_loss(self, batch: WindowBatch, units: UnitTable) -> Tensor:
         """Mean Poisson loss over the valid (bin, unit) pairs of a batch.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import operator
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -58,11 +60,12 @@ class Evaluation:
         Sessions that are too short to be scored, with the reason.
     regions : dict of session_id to (N,) str
         Where the scored units are, as far as the store knows.
-    calibration : dict of regime to Calibration
-        Of the run's forecasts.
+    calibration : dict of regime to list of Calibration
+        Of the forecasts of each run.
     examples : list of Example
+        Of the first run.
     ablations : Ablations
-        What each covariate is worth to the run.
+        What each covariate is worth to the first run.
     """
 
     split: str
@@ -75,7 +78,7 @@ class Evaluation:
     windows_hash: str = ""
     skipped: dict[str, str] = field(default_factory=dict)
     regions: dict[str, NDArray[np.str_]] = field(default_factory=dict)
-    calibration: dict[str, Calibration] = field(default_factory=dict)
+    calibration: dict[str, list[Calibration]] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
     ablations: Ablations = field(default_factory=Ablations)
 
@@ -88,6 +91,22 @@ class Evaluation:
     def regimes(self) -> list[str]:
         """``seen``, ``zero-shot``, …: those that were scored."""
         return list(dict.fromkeys(regime for regime, _ in self.sums))
+
+    def of_run(self, run: int) -> Evaluation:
+        """One of several runs by itself, beside the same baselines, as if it alone had been scored.
+
+        Examples and ablations are of the first run, and left out for the others.
+        """
+        mine = {regime: [runs[run]] for regime, runs in self.by_run.items()}
+        alone = replace(
+            self,
+            sums=self.sums
+            | {(regime, MODEL): sums for regime, (sums,) in mine.items() if (regime, MODEL) in self.sums},
+            by_run=mine,
+            shorter=[part.of_run(run) for part in self.shorter],
+            calibration={regime: [found[run]] for regime, found in self.calibration.items()},
+        )
+        return alone if run == 0 else replace(alone, examples=[], ablations=Ablations())
 
     def models(self, regime: str) -> dict[str, ScoreSums]:
         """Sums of every model of a regime."""
@@ -186,7 +205,9 @@ class Evaluation:
 
     def pictures(self) -> dict[str, Any]:
         """What a report draws besides the scores: calibration, and forecasts of single units."""
-        curves = {regime: found.curve_hz(self.bin_s) for regime, found in self.calibration.items()}
+        curves = {
+            regime: reduce(operator.add, found).curve_hz(self.bin_s) for regime, found in self.calibration.items()
+        }
         return {
             "calibration": [
                 {"regime": regime, "predicted_hz": predicted.tolist(), "observed_hz": observed.tolist()}

@@ -90,12 +90,16 @@ class Scores:
             runs = part.by_run.setdefault(regime, [])
             runs += [ScoreSums() for _ in range(run + 1 - len(runs))]
             _add(part, runs[run], session, expected)
-        found = Calibration.of(session.truth.counts, expected, self.config.data.bin_s)
-        before = self.result.calibration.get(regime)
-        self.result.calibration[regime] = found if before is None else before + found
+        self._calibrate(regime, run, session.truth.counts, expected)
         if pictured:
             room = N_EXAMPLES - len(self.result.examples)
             self.result.examples += _examples(session.truth, expected)[:room]
+
+    def _calibrate(self, regime: str, run: int, counts: NDArray[Any], expected: NDArray[Any]) -> None:
+        """Add what a run forecast and what came; runs come in order."""
+        found = Calibration.of(counts, expected, self.config.data.bin_s)
+        runs = self.result.calibration.setdefault(regime, [])
+        runs[run : run + 1] = [runs[run] + found] if run < len(runs) else [found]
 
     def add_ablations(
         self, session: ScoredSession, regime: str, expected: Expected, masked: Mapping[str, Expected]
@@ -149,10 +153,10 @@ class Scores:
             sums = self.result.sums.setdefault((regime, name), ScoreSums())
             sums.add(truth.session_id, truth.t_s, truth.counts, expected, null)
         runs = self.result.by_run.setdefault(regime, [ScoreSums() for _ in models])
-        for model, sums in zip(models, runs, strict=True):
+        for run, (model, sums) in enumerate(zip(models, runs, strict=True)):
             smoothed = co_smoothed(model, session.scored, units)
             sums.add(truth.session_id, truth.t_s, truth.counts, smoothed, null)
-        self.result.calibration[regime] = Calibration.of(truth.counts, smoothed, truth.bin_s)
+            self._calibrate(regime, run, truth.counts, smoothed)
 
     def finished(self) -> Evaluation:
         """All scores, without the models that had nothing to say in some sessions."""

@@ -52,18 +52,18 @@ class RateHead(nn.Module):
         Parameters
         ----------
         unit : (B, N, dim)
-        ema : (B, T or 1, N, n_ema)
-            Log ratios of moving averages, for every bin or one for all.
+        ema : (B, N, n_ema)
+            Log ratios of moving averages.
         heard : (B, N) bool
             False for units that are left out, padding among them.
 
         Returns
         -------
-        (B, T or 1, rank)
+        (B, rank)
         """
         weight = self.pop_in(self.norm_unit(unit)).unflatten(-1, (ema.shape[-1], -1))
-        total = torch.einsum("btnm,bnmr->btr", ema * heard[:, None, :, None], weight)
-        state: Tensor = self.dropout(total / heard.sum(1).clamp(min=1).sqrt()[:, None, None])
+        total = torch.einsum("bnm,bnmr->br", ema * heard[..., None], weight)
+        state: Tensor = self.dropout(total / heard.sum(1).clamp(min=1).sqrt()[:, None])
         return state
 
     def forward(self, bins: Tensor, unit: Tensor, own: Tensor, population: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class RateHead(nn.Module):
         unit : (B, N, dim)
         own : (B, N, n_history + n_ema)
             The unit's own past: compressed counts, then log ratios of moving averages.
-        population : (B, T or 1, rank)
+        population : (B, rank)
             From `population`.
 
         Returns
@@ -91,7 +91,7 @@ class RateHead(nn.Module):
         out = out + self.offset_unit(unit).transpose(1, 2)
         gain = torch.einsum("bnf,bnfk->bnk", own, self.own_unit(unit).unflatten(-1, (own.shape[-1], -1)))
         out = out + torch.einsum("bnk,tk->btn", gain, self.own_bin)
-        turned = torch.einsum("btr,trs->bts", population.expand(-1, bins.shape[1], -1), self.pop_bin)
+        turned = torch.einsum("btr,trs->bts", population[:, None].expand(-1, bins.shape[1], -1), self.pop_bin)
         return out + torch.einsum("bts,bns->btn", turned, self.pop_out(unit))
 
 

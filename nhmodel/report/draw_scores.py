@@ -60,7 +60,20 @@ def label(name: str) -> str:
 def verdicts(value: Row) -> list[str]:
     """A sentence for each way to know the units: is the model better than the best baseline? And is the test fair?"""
     unfair = [f"Split '{value['split']}' {NOT_FAIR[value['split']]}."] if value["split"] in NOT_FAIR else []
-    return [*(_verdict(delta) for delta in value["deltas_by_regime"]), *unfair]
+    return [*(_verdict(delta) for delta in value["deltas_by_regime"]), *_several(value["scores"]), *unfair]
+
+
+def _several(rows: list[Row]) -> list[str]:
+    """That the model is several runs, and the score of each."""
+    each = {row["regime"]: row["fp_bps_by_run"] for row in rows if len(row.get("fp_bps_by_run", [])) > 1}
+    if not each:
+        return []
+    (n_runs,) = {len(runs) for runs in each.values()}
+    scored = "; ".join(f"{regime} {', '.join(map(_digits, runs))}" for regime, runs in each.items())
+    return [
+        f"The model's scores are the mean of {n_runs} runs (each one's fp-bps: {scored}); training and settings below "
+        "are those of the first."
+    ]
 
 
 def _verdict(delta: Row) -> str:
@@ -92,7 +105,7 @@ def score_panels(value: Row) -> list[Panel]:
     for title, rows in tables(value).items():
         best = next((name for name, row in rows.items() if row["model"] not in (MODEL, *ORACLES)), None)
         regime = _headline(rows)
-        panels += [_scores(title, rows, value), _curves(title, rows, value, best)]
+        panels += [_scores(title, rows, value), *_horizons(title, value), _curves(title, rows, value, best)]
         panels += _parts(f"By region, {title}", "region", value["regions"], regime, best)
         panels += _parts(f"By session, {title}", "session_id", value["sessions"], regime, best)
     panels += _covariates(value.get("covariates", []))
@@ -184,6 +197,47 @@ def _forest(
     return made
 
 
+def _horizons(title: str, value: Row) -> list[Panel]:
+    """Where the first seconds of the horizon were scored by themselves: the model beside the best baseline in each."""
+    if not value.get("horizons"):
+        return []
+    parts = [*value["horizons"], value]
+    deltas = [
+        (part["horizon_s"], delta)
+        for part in parts
+        for delta in part["deltas_by_regime"]
+        if (delta["regime"] in OF_TRAINING) == title.startswith("seen")
+    ]
+    made = _forest(
+        [
+            f"{horizon_s:g} s" + ("" if delta["regime"] == "seen" else f", {delta['regime'].removeprefix('seen-')}")
+            for horizon_s, delta in deltas
+        ],
+        [(delta["fp_bps"], *delta["ci95"]) for _, delta in deltas],
+        [ACCENT] * len(deltas),
+        "fp-bps gained over the best baseline (bits/spike)",
+        model=[f"over {label(delta['baseline'])}" for _, delta in deltas],
+    )
+    columns = [tables(part)[title] for part in parts]
+    whole = columns[-1]
+    body = [(label(name), *(_digits(rows.get(name, {}).get("fp_bps")) for rows in columns)) for name in whole]
+    marked = frozenset(k for k, row in enumerate(whole.values()) if row["model"] == MODEL)
+    head = ("fp-bps (bits/spike)", *(f"first {part['horizon_s']:g} s" for part in value["horizons"]), "all")
+    caption = (
+        f"The first seconds of each horizon of {value['horizon_s']:g} s by themselves, against the same null; lines "
+        f"are paired 95 % bootstrap intervals. The best baseline is that of each part: {_baselines(deltas)}."
+    )
+    return [Panel(f"By horizon, {title}", caption, made, Table(head, body, "l" + "r" * len(columns), marked))]
+
+
+def _baselines(deltas: list[tuple[float, Row]]) -> str:
+    """Which baseline was the best in which part of the horizon."""
+    best: dict[str, list[str]] = {}
+    for horizon_s, delta in deltas:
+        best.setdefault(label(delta["baseline"]), []).append(f"{horizon_s:g} s")
+    return "; ".join(f"{name} ({', '.join(dict.fromkeys(where))})" for name, where in best.items())
+
+
 def _covariates(rows: list[Row]) -> list[Panel]:
     """What is lost without each covariate: over all units as a figure, in each region too as a table."""
     if not rows:
@@ -234,6 +288,9 @@ def _curves(title: str, rows: Rows, value: Row, best: str | None) -> Panel:
         color, width = (colors[name], 3.0) if name in colors else (next(quiet), 1.2)
         line = made.line(time_s, curve, color=color, line_width=width, legend_label=label(name))
         line.level = "overlay" if name in colors else "glyph"
+    parts = value.get("horizons", [])
+    for part in parts:
+        made.add_layout(Span(location=part["horizon_s"], dimension="height", line_color=GREY, line_dash="dotted"))
     made.legend.click_policy = "hide"
     legend_right(made)
     made.x_range.start = 0
@@ -242,6 +299,7 @@ def _curves(title: str, rows: Rows, value: Row, best: str | None) -> Panel:
     bin_ms = value["bin_s"] * 1000
     caption = (
         f"Bits per spike gained over the null in each bin of {bin_ms:g} ms. Thick: {thick}. A click on a name hides it."
+        f"{' Dotted: the end of each part that is scored by itself.' if parts else ''}"
     )
     return Panel(f"{which}, {title}", caption, made)
 

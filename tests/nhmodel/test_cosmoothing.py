@@ -148,6 +148,12 @@ def test_a_run_that_co_smooths_is_scored_on_units_it_did_not_hear(
     assert row["neurohorizon"]["fp_bps"] > 0
     assert {session["n_units"] for session in value["sessions"]} == {1}
     assert standing.best > 0
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "from the spikes of the others" in card
+    assert "ahead" not in card
+    n_scored = {session_id: len(part.t_s) * 25 for session_id, part in result.sums["seen", "null"].sessions.items()}
+    (calibration,) = result.calibration["seen"]
+    assert calibration.n_bins.sum() == sum(n_scored.values())
     assert value["delta_best_baseline"]["baseline"] == "ridge"
     new = evaluate(tmp_path / "run", make_store("new", [stranger]), reference_s=40.0)
     assert new.regimes == ["zero-shot"]

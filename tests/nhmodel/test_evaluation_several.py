@@ -1,5 +1,6 @@
 """Several runs at once, the first part of the horizon, and forecasts on top of the best baseline."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,12 +8,16 @@ import numpy as np
 import pytest
 
 from nhcatalog.errors import UserError
+from nhdata.report.page import to_html
+from nhmodel.card import add_scores
 from nhmodel.config import Config
 from nhmodel.evaluation import evaluate
 from nhmodel.evaluation.identity import WAYS
 from nhmodel.evaluation.result import MODEL, Evaluation, tables
 from nhmodel.metrics import ScoreSums, scores
 from nhmodel.report.draw_scores import verdicts
+from nhmodel.report.kept import KeptRun
+from nhmodel.report.pages import run_page
 from nhmodel.training import train
 
 NAMES = ["ewma", "rrr"]
@@ -88,7 +93,7 @@ def test_on_top_of_the_best_baseline_is_no_worse_than_either(both: Evaluation) -
 
 
 def test_a_report_says_that_both_ways_are_of_sessions_of_training(both: Evaluation) -> None:
-    alone, blended = verdicts(both.to_json("x"))
+    alone, blended, _ = verdicts(both.to_json("x"))
     assert alone.startswith("On sessions it was trained on, the model is ")
     assert blended.startswith("On sessions it was trained on, hybrid, the model is ")
 
@@ -108,3 +113,43 @@ def test_the_mean_of_sums_is_that_of_their_likelihoods() -> None:
     for name in ("fp_bps", "unit_bps", "poisson_d2"):
         assert scores(mean)[name] == pytest.approx(np.mean([scores(sums)[name] for sums in models]))
     assert mean.sessions["a"].window_spikes.dtype == np.int64
+
+
+def test_each_card_states_its_own_runs_score(
+    both: Evaluation, run: Path, twin: Path, store: Path, tmp_path: Path
+) -> None:
+    """As if the run alone had been scored, its interval and its calibration included."""
+    each = [both.of_run(k) for k in (0, 1)]
+    alone = evaluate(twin, store, baselines=NAMES, horizons_s=[0.24], regimes=WAYS)
+    found, expected = (one.to_json("twin") | one.pictures() for one in (each[1], alone))
+    assert found.pop("examples") == []
+    assert expected.pop("examples")
+    assert found == expected
+    assert each[0].pictures()["examples"] == both.pictures()["examples"]
+    for one, path in zip(each, (run, twin), strict=True):
+        folder = tmp_path / path.parent.name
+        shutil.copytree(path, folder)
+        add_scores(folder, one.to_json(str(folder)))
+        (row,) = (row for row in one.rows("seen") if row["model"] == MODEL)
+        assert f"\n| {MODEL} | {row['fp_bps']:.3f} |" in (folder / "README.md").read_text()
+
+
+def test_a_report_shows_each_horizon_and_says_that_the_model_is_several_runs(both: Evaluation, run: Path) -> None:
+    value = both.to_json("x") | both.pictures()
+    page = run_page(KeptRun.read(run), value)
+    (panel,) = (panel for panel in page.panels if panel.title == "By horizon, seen sessions")
+    assert panel.table is not None
+    assert panel.table.head[1:] == ("first 0.24 s", "all")
+    shown = {row[0]: row[1:] for row in panel.table.rows}
+    for k, sums in enumerate((both.shorter[0].sums, both.sums)):
+        assert shown["reduced-rank ridge"][k] == f"{scores(sums['seen', 'rrr'])['fp_bps']:.3f}"
+        assert shown["NeuroHorizon"][k] == f"{scores(sums['seen', MODEL])['fp_bps']:.3f}"
+    (each,) = (note for note in page.notes if "mean of 2 runs" in note)
+    for sums in both.by_run["seen"]:
+        assert f"{scores(sums)['fp_bps']:.3f}" in each
+    assert "By horizon" in to_html(page)
+    one = both.of_run(0)
+    one.shorter.clear()
+    page = run_page(KeptRun.read(run), one.to_json("x"))
+    assert not any(panel.title.startswith("By horizon") for panel in page.panels)
+    assert not any("mean of" in note for note in page.notes)

@@ -162,7 +162,7 @@ class HeadInputs(NamedTuple):
     heard: Tensor
 
     def forecast(self, head: RateHead) -> Tensor:
-        return head(self.bins, self.unit, self.own, head.population(self.unit, self.ema[:, None], self.heard))
+        return head(self.bins, self.unit, self.own, head.population(self.unit, self.ema, self.heard))
 
 
 @pytest.fixture
@@ -203,13 +203,12 @@ def test_the_population_is_the_units_that_are_heard(head: RateHead, inputs: Head
 
 def test_the_population_is_a_scaled_sum_over_units(head: RateHead, inputs: HeadInputs) -> None:
     one_by_one = [
-        head.population(inputs.unit[:, n : n + 1], inputs.ema[:, None, n : n + 1], inputs.heard[:, :1])
-        for n in range(5)
+        head.population(inputs.unit[:, n : n + 1], inputs.ema[:, n : n + 1], inputs.heard[:, :1]) for n in range(5)
     ]
-    found = head.population(inputs.unit, inputs.ema[:, None], inputs.heard)
+    found = head.population(inputs.unit, inputs.ema, inputs.heard)
     torch.testing.assert_close(found, torch.stack(one_by_one).sum(0) / math.sqrt(5))
 
 
 def test_a_window_in_which_nobody_is_heard_has_a_silent_population(head: RateHead, inputs: HeadInputs) -> None:
-    found = head.population(inputs.unit, inputs.ema[:, None], torch.zeros_like(inputs.heard))
-    assert torch.equal(found, torch.zeros(2, 1, 3))
+    found = head.population(inputs.unit, inputs.ema, torch.zeros_like(inputs.heard))
+    assert torch.equal(found, torch.zeros(2, 3))

@@ -43,7 +43,7 @@ from nhcli.scores import evaluation_bar, show_scores
 )
 @options.baseline
 @options.html
-@click.option("--card", is_flag=True, help="Keep the scores with the run, and show them in its model card.")
+@click.option("--card", is_flag=True, help="Keep each run's own scores with it, and show them in its model card.")
 @options.as_json
 @options.progress
 def command(
@@ -89,8 +89,9 @@ def command(
     if card:
         from nhmodel.card import add_scores
 
-        for run in runs:
-            add_scores(Path(run), value | result.pictures())
+        for k, run in enumerate(runs):
+            own = result.of_run(k)
+            add_scores(Path(run), own.to_json(run) | own.pictures())
     if html is not None:
         from nhdata.report.page import to_html, write_page
         from nhmodel.report.kept import KeptRun
