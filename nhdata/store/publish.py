@@ -46,19 +46,35 @@ def root_attributes(root: Place) -> dict[str, Any] | None:
         raise UserError(f"{files.locate(_DOCUMENT)} is not a Zarr document", "name another path") from None
 
 
+def is_store(root: Place) -> bool:
+    """Whether a store of this version is at `root`.
+
+    Raises
+    ------
+    UserError
+        If one of another version is there, or another Zarr group.
+    """
+    attributes = root_attributes(root)
+    if attributes is None:
+        return False
+    found = attributes.get("nhdata_store")
+    if found != STORE_VERSION:
+        raise UserError(
+            f"{root} is not a store of version {STORE_VERSION} (found {found})",
+            "open it with the version of neurohorizon that wrote it, or name another path",
+        )
+    return True
+
+
 def check_place(root: Place) -> bool:
-    """Whether a store is at `root`; looks, and writes nothing.
+    """Whether a store is at `root`, where else one could be made; looks, and writes nothing.
 
     Raises
     ------
     UserError
         If something else is there.
     """
-    attributes = root_attributes(root)
-    if attributes is not None:
-        found = attributes.get("nhdata_store")
-        if found != STORE_VERSION:
-            raise UserError(f"{root} is not a store of version {STORE_VERSION} (found {found})", "name another path")
+    if is_store(root):
         return True
     if isinstance(root, Path) and root.exists() and not root.is_dir():
         raise UserError(f"{root} is a file", "name a new path for the store")

@@ -9,8 +9,7 @@ from nhcatalog.errors import UserError
 from nhcatalog.place import AnyPlace, Place, to_place
 from nhcatalog.snapshot import Snapshot
 from nhdata.store.html import heading, table
-from nhdata.store.layout import STORE_VERSION
-from nhdata.store.publish import root_attributes
+from nhdata.store.publish import is_store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -162,12 +161,6 @@ def open_catalog(path: AnyPlace) -> Catalog:
 def checked_store(path: AnyPlace) -> Place:
     """The place, if there is a store of this version; UserError if not."""
     root = to_place(path)
-    attributes = root_attributes(root)
-    if attributes is None:
+    if not is_store(root):
         raise UserError(f"no store at {root}", "make one with 'nhdata ingest … --store'")
-    if attributes.get("nhdata_store") != STORE_VERSION:
-        raise UserError(
-            f"{root} is not a store of version {STORE_VERSION} (found {attributes.get('nhdata_store')})",
-            "open it with the version of neurohorizon that wrote it",
-        )
     return root

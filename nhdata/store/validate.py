@@ -12,7 +12,7 @@ import zarr
 
 from nhcatalog.catalog import Catalog
 from nhcatalog.errors import UserError
-from nhcatalog.place import AnyPlace, Place, to_place
+from nhcatalog.place import AnyPlace, Place
 from nhcatalog.snapshot import Snapshot
 from nhcatalog.state import Entry
 from nhcatalog.storage import open_files
@@ -20,8 +20,8 @@ from nhdata.recording import Provenance, Recording, Series, Spikes
 from nhdata.store.digest import content_hash
 from nhdata.store.groups import open_group
 from nhdata.store.layout import SCHEMA_VERSION, block_offsets
-from nhdata.store.publish import root_attributes
 from nhdata.store.session import Session
+from nhdata.store.store import checked_store
 from nhdata.store.ticks import Clock
 
 
@@ -71,11 +71,9 @@ def validate(
     Raises
     ------
     UserError
-        If there is no store at `path`.
+        If there is no store of this version at `path`.
     """
-    root = to_place(path)
-    if root_attributes(root) is None:
-        raise UserError(f"no store at {root}", "name the folder of a store")
+    root = checked_store(path)
     try:
         snapshot = Catalog(root / "catalog").snapshot()
         rows = {row["session_id"]: row for row in _counted(snapshot)}
