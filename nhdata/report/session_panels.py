@@ -16,7 +16,8 @@ from nhdata.features.bins import count_spikes
 from nhdata.features.correlogram import autocorrelogram, pairs_between
 from nhdata.features.isi import histogram_of, isi_sums
 from nhdata.features.trains import Trains, spike_trains, whole_ticks
-from nhdata.report.position import Position, position
+from nhdata.report.position import Position
+from nhdata.report.signals import Envelope, Signal, Spans, envelopes, first_position, signal, spans
 from nhdata.store.rows import unit_names
 from nhdata.store.session import Session
 
@@ -31,8 +32,6 @@ ISI_EDGES_S = np.logspace(-3, 1, 41)
 LAG_BIN_S = 0.001
 N_LAGS = 100
 MAX_PAIRS = 1_000_000
-N_SERIES = 3
-SERIES_FIRST = ("wheel_velocity", "running", "speed", "velocity", "wheel", "position")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,40 +108,6 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
-class Envelope:
-    """Smallest and largest value of a signal in equal parts of the session, NaN where it has none; both (C,)."""
-
-    name: str
-    unit: str
-    n_samples: int
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Spans:
-    """A table of intervals: how many, from where to where, and their median length."""
-
-    name: str
-    n: int
-    start_s: float
-    stop_s: float
-    length_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """A series: its shape, from where to where, and its median rate."""
-
-    name: str
-    unit: str
-    shape: tuple[int, ...]
-    start_s: float
-    stop_s: float
-    rate_hz: float
-
-
-@dataclass(frozen=True, slots=True)
 class SessionPanels:
     """All that a session's report shows; `order` (n_units,) sorts units by probe and depth."""
 
@@ -205,10 +170,10 @@ def _session_panels(session: Session) -> SessionPanels:
         rates=rate_map(fine[order], session.t_start_s, session.duration_s),
         raster=raster(session, trials, order),
         trials=trials,
-        intervals=[_spans(name, table["start_s"], table["stop_s"]) for name, table in intervals.items()],
-        signals=[_signal(name, *one) for name, one in series.items()],
-        series=_series(session, series),
-        position=_position(series),
+        intervals=[spans(name, table["start_s"], table["stop_s"]) for name, table in intervals.items()],
+        signals=[signal(name, *one) for name, one in series.items()],
+        series=envelopes(series, np.linspace(session.t_start_s, session.t_stop_s, N_COLUMNS + 1)),
+        position=first_position(series),
         grid=unit_grid(trains, frequent(trains)),
         drift=drift(coarse, session.t_start_s, session.duration_s),
         features=session.features().values[order],
@@ -333,67 +298,3 @@ def drift(counts: NDArray[np.int64], t_start_s: float, duration_s: float) -> Dri
         first_hz=counts[:, :fifth].sum(axis=1) / (fifth * part_s),
         last_hz=counts[:, -fifth:].sum(axis=1) / (fifth * part_s),
     )
-
-
-def envelope(
-    time_s: NDArray[np.float64], value: NDArray[Any], edges_s: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Smallest and largest finite value in each half-open part, NaN where there is none."""
-    known = np.isfinite(value) & np.isfinite(time_s)
-    time_s, value = time_s[known], np.asarray(value[known], float)
-    part = np.searchsorted(edges_s, time_s, side="right") - 1
-    inside = (part >= 0) & (part < edges_s.size - 1)
-    low, high = np.full(edges_s.size - 1, np.inf), np.full(edges_s.size - 1, -np.inf)
-    np.minimum.at(low, part[inside], value[inside])
-    np.maximum.at(high, part[inside], value[inside])
-    none = high < low
-    low[none], high[none] = np.nan, np.nan
-    return low, high
-
-
-Series = dict[str, tuple[NDArray[np.float64], NDArray[Any], str]]
-"""Time (n,), values (n, …) and unit of signals by name."""
-
-
-def _series(session: Session, series: Series) -> list[Envelope]:
-    """Envelopes of up to `N_SERIES` signals of one value a sample, movement first; clocks are none."""
-    edges_s = np.linspace(session.t_start_s, session.t_stop_s, N_COLUMNS + 1)
-    signals = {name: s for name, s in series.items() if s[1].ndim == 1 and s[1].size and s[2] not in ("s", "seconds")}
-
-    def place(name: str) -> tuple[int, str]:
-        return next((k for k, word in enumerate(SERIES_FIRST) if word in name), len(SERIES_FIRST)), name
-
-    return [
-        Envelope(name, unit, value.size, *envelope(time_s, value, edges_s))
-        for name in sorted(signals, key=place)[:N_SERIES]
-        for time_s, value, unit in [signals[name]]
-    ]
-
-
-def _position(series: Series) -> Position | None:
-    """Of the signals of two or three values a sample, the one whose name says that it is a position, else the first."""
-    found = [name for name, (_, value, _) in series.items() if value.ndim == 2 and value.shape[1] in (2, 3)]
-    for name in sorted(found, key=lambda name: ("position" not in name, name)):
-        time_s, value, unit = series[name]
-        made = position(name, unit, time_s, value)
-        if made is not None:
-            return made
-    return None
-
-
-def _spans(name: str, start_s: NDArray[Any], stop_s: NDArray[Any]) -> Spans:
-    known = np.isfinite(start_s) & np.isfinite(stop_s)
-    if not known.any():
-        return Spans(name, start_s.size, math.nan, math.nan, math.nan)
-    start_s, stop_s = start_s[known], stop_s[known]
-    length_s = float(np.median(stop_s - start_s))
-    return Spans(name, known.size, float(start_s.min()), float(stop_s.max()), length_s)
-
-
-def _signal(name: str, time_s: NDArray[np.float64], value: NDArray[Any], unit: str) -> Signal:
-    known = time_s[np.isfinite(time_s)]
-    if known.size < 2:
-        return Signal(name, unit, value.shape, math.nan, math.nan, math.nan)
-    step_s = float(np.median(np.diff(known)))
-    rate_hz = 1 / step_s if step_s > 0 else math.nan
-    return Signal(name, unit, value.shape, float(known[0]), float(known[-1]), rate_hz)

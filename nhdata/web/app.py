@@ -2,131 +2,33 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
-from threading import Lock
-from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlencode
 
 import bokeh
-import pyarrow as pa
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-import nhdata
 from nhcatalog.errors import UserError
-from nhcatalog.sandbox import Limits, Sandbox
-from nhcatalog.schema import TABLES
+from nhcatalog.sandbox import Limits
 from nhdata import report
 from nhdata.loading.selection import keep_selection, units_by_id
-from nhdata.report.page import embed, environment, to_html
 from nhdata.report.pages import session_page, unit_page
-from nhdata.report.parts import Page, Panel
-from nhdata.store.store import Store
 from nhdata.web.access import Access
-from nhdata.web.queries import COLUMNS, KEY, PAGE_ROWS, Listing
+from nhdata.web.listings import listing_page, units_csv
+from nhdata.web.queries import Listing
 from nhdata.web.runs import RunPages
+from nhdata.web.shared import Web
 
 HERE = Path(__file__).parent
-CACHED_PAGES = 16
 CSV_ROWS, ANSWER_MB = 1_000_000, 512
-NUMBERS = ("BIGINT", "DOUBLE", "FLOAT")
-
-
-class Drawn(NamedTuple):
-    """A page, the script of its figures, and each panel with the place of its own."""
-
-    page: Page
-    script: str
-    figures: list[tuple[Panel, str]]
-
-
-class Web:
-    """What the pages share: the store, the SQL process, and the pages drawn last.
-
-    Parameters
-    ----------
-    store : path
-    runs : RunPages or None
-        Training runs.
-    limits : Limits
-        What a query may take.
-    """
-
-    def __init__(self, store: str, runs: RunPages | None, limits: Limits) -> None:
-        self.path, self.runs = store, runs
-        self.templates = environment("nhdata.web", "nhdata.report")
-        opened = nhdata.open(store)  # what is wrong with the store is said before the server starts
-        self.sandbox = Sandbox(opened.path / "catalog", limits)
-        self._drawn: OrderedDict[tuple[str, ...], Drawn] = OrderedDict()
-        self._drawing = Lock()
-
-    def open(self) -> Store:
-        """The store as it is now."""
-        return nhdata.open(self.path)
-
-    def ask(self, store: Store, query: str, params: list[Any] | None = None) -> pa.Table:
-        """The answer of a query, at the position that `store` is at, by a process that can be killed."""
-        return self.sandbox.sql(query, params, at=store.position)
-
-    def draw(self, make: Callable[[], Page], key: tuple[str, ...] | None = None) -> Drawn:
-        """A page with its figures; drawn once, if it has a key: what is committed never changes."""
-        with self._drawing:
-            drawn = self._drawn.pop(key, None) if key else None
-            if drawn is None:
-                page = make()
-                drawn = Drawn(page, *embed(page.panels))
-            if key:
-                self._drawn[key] = drawn
-                while len(self._drawn) > CACHED_PAGES:
-                    self._drawn.popitem(last=False)
-            return drawn
-
-    def file(self, make: Callable[[], Page]) -> str:
-        """A page as a whole document."""
-        with self._drawing:
-            return to_html(make())
-
-    def figures(
-        self,
-        request: Request,
-        drawn: Drawn,
-        links: Sequence[tuple[str, str]] = (),
-        opens: str | None = None,
-    ) -> HTMLResponse:
-        """A page with figures; `links` stand above it, `opens` is where the first cell of a row leads."""
-        page, script, figures = drawn
-        return self.page(
-            request,
-            "figures.html",
-            title=page.title,
-            page=page,
-            script=script,
-            figures=figures,
-            links=links,
-            opens=opens,
-        )
-
-    def page(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
-        """A page from its template."""
-        text = self.templates.get_template(template).render(
-            nonce=request.scope["state"]["nonce"],
-            store=Path(self.path).name,
-            path=request.url.path,
-            has_runs=self.runs is not None,
-            **values,
-        )
-        return HTMLResponse(text, status)
 
 
 def make_app(store: str, token: str, port: int, runs: RunPages | None = None, limit_s: float = 10.0) -> Starlette:
@@ -164,7 +66,7 @@ def make_app(store: str, token: str, port: int, runs: RunPages | None = None, li
         Route("/", _page(web, _sessions)),
         Route("/session", _page(web, _session)),
         Route("/units", _page(web, _units)),
-        Route("/units.csv", _page(web, _units_csv)),
+        Route("/units.csv", _page(web, units_csv)),
         Route("/unit", _page(web, _unit)),
         Route("/selections", _page(web, _selections)),
         Route("/selections", _save(web), methods=["POST"]),
@@ -211,95 +113,11 @@ def _file(path: Path) -> Callable[[Request], Response]:
 
 
 def _sessions(web: Web, request: Request) -> Response:
-    return _listing(web, request, "sessions", "Sessions")
+    return listing_page(web, request, "sessions", "Sessions")
 
 
 def _units(web: Web, request: Request) -> Response:
-    return _listing(web, request, "units", "Units")
-
-
-def _listing(web: Web, request: Request, table: str, title: str) -> Response:
-    """A page of rows; SQL that fails is shown beside what was typed."""
-    listing = read_listing(request, table)
-    rows: list[dict[str, Any]] = []
-    error: UserError | None = None
-    try:
-        rows = web.ask(web.open(), listing.rows).to_pylist()
-    except UserError as failed:
-        error = failed
-    n_total = rows[0]["n_total"] if rows else 0
-    all_rows = {"where": listing.where, "sort": listing.sort, "desc": int(listing.descending)}
-    links = {
-        "previous": _link(replace(listing, page=listing.page - 1)) if listing.page else None,
-        "next": _link(replace(listing, page=listing.page + 1)) if (listing.page + 1) * PAGE_ROWS < n_total else None,
-        "csv": "/units.csv?" + urlencode(all_rows),
-    }
-    known = {column.name: column for column in TABLES[table].columns}
-    heads = [
-        (
-            known[name],
-            known[name].type in NUMBERS,
-            _link(replace(listing, sort=name, descending=listing.sort == name and not listing.descending, page=0)),
-        )
-        for name in COLUMNS[table]
-    ]
-    first = listing.page * PAGE_ROWS
-    return web.page(
-        request,
-        "listing.html",
-        400 if error else 200,
-        title=title,
-        listing=listing,
-        key=KEY[table],
-        heads=heads,
-        rows=rows,
-        n_total=n_total,
-        span=f"{first + 1:,}–{first + len(rows):,} of {n_total:,}" if rows else "none",
-        links=links,
-        error=error,
-    )
-
-
-def read_listing(request: Request, table: str) -> Listing:
-    """The listing that an address asks for; what makes no sense in it is passed over."""
-    asked = request.query_params
-    page = asked.get("page", "0")
-    return Listing(
-        table=table,
-        where=asked.get("where", "")[:20_000],
-        sort=asked.get("sort", ""),
-        descending=asked.get("desc") == "1",
-        page=int(page) if page.isascii() and page.isdigit() and len(page) < 9 else 0,
-    )
-
-
-def _link(listing: Listing) -> str:
-    values: dict[str, Any] = {}
-    if listing.where:
-        values["where"] = listing.where
-    if listing.sort:
-        values |= {"sort": listing.sort, "desc": int(listing.descending)}
-    if listing.page:
-        values["page"] = listing.page
-    return "?" + urlencode(values)
-
-
-def _units_csv(web: Web, request: Request) -> Response:
-    table = web.ask(web.open(), read_listing(request, "units").csv)
-    headers = {"Content-Disposition": 'attachment; filename="units.csv"'}
-    return StreamingResponse(_csv(table), media_type="text/csv; charset=utf-8", headers=headers)
-
-
-def _csv(table: pa.Table) -> Iterator[str]:
-    sink = io.StringIO()
-    writer = csv.writer(sink)
-    writer.writerow(table.column_names)
-    for batch in table.to_batches(max_chunksize=10_000):
-        writer.writerows(zip(*(column.to_pylist() for column in batch.columns), strict=True))
-        yield sink.getvalue()
-        sink.seek(0)
-        sink.truncate()
-    yield sink.getvalue()
+    return listing_page(web, request, "units", "Units")
 
 
 def _session(web: Web, request: Request) -> Response:

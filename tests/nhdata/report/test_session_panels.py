@@ -14,7 +14,6 @@ from nhdata.report.session_panels import (
     N_DRIFT,
     by_place,
     drift,
-    envelope,
     first_spikes,
     grid_counts,
     raster,
@@ -22,6 +21,7 @@ from nhdata.report.session_panels import (
     session_panels,
     unit_grid,
 )
+from nhdata.report.signals import envelope
 
 
 @pytest.fixture(scope="module")
