@@ -52,7 +52,7 @@ def one_select(connection: duckdb.DuckDBPyConnection, query: str) -> duckdb.Stat
     except (duckdb.Error, ValueError, TypeError) as error:
         raise QueryError(one_line(error), "correct the SQL") from None
     if len(statements) != 1:
-        raise QueryError(f"{len(statements)} SQL statements", "give exactly one SELECT")
+        raise QueryError(f"{len(statements)} SQL statements", "give exactly one SELECT (PIVOT needs ON … IN (…))")
     kind = statements[0].type.name
     if kind != "SELECT":
         raise QueryError(f"a statement of type {kind}", "give one SELECT (PIVOT needs ON … IN (…))")

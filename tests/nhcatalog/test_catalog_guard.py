@@ -68,7 +68,6 @@ HOSTILE = [
     "SELECT * FROM units, LATERAL read_text('{secret}')",
     "SELECT * FROM python_arrow_scan(1, 2, 3)",
     "SELECT * FROM in_scope",
-    "SELECT " + "(" * 5000 + "1" + ")" * 5000,
     "SELECT " + "+".join("1" * 600),
 ]
 
@@ -99,6 +98,14 @@ def test_hostile_sql_is_refused(folder: Path, contents: Any, attack: str) -> Non
     assert "\n" not in str(caught.value)
     assert contents(folder) == before
     assert in_scope.num_rows == 1
+
+
+def test_deep_nesting_is_refused_or_answered(catalog: Catalog) -> None:
+    """DuckDB 2 refuses what DuckDB 1.5 can still parse."""
+    try:
+        assert catalog.snapshot().sql("SELECT " + "(" * 5000 + "1" + ")" * 5000 + " AS one")["one"].to_pylist() == [1]
+    except QueryError as error:
+        assert "\n" not in str(error)  # noqa: PT017
 
 
 @pytest.mark.parametrize(
