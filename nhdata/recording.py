@@ -11,6 +11,12 @@ from numpy.typing import NDArray
 
 Columns = Mapping[str, NDArray[Any]]
 
+INVALID = "invalid_times"
+"""The interval table of time that nobody recorded: reference features and the loader's windows keep clear of it.
+
+A span without a start counts from the session's, one without an end to the session's.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Spikes:

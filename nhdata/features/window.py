@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-INVALID = "invalid_times"
 LEAST_S = 1.0
 
 

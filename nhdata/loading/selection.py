@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nhcatalog.errors import UserError
 from nhcatalog.place import Place
 from nhcatalog.selections import NamedSelection, is_name, units_hash
+from nhdata.recording import INVALID
 from nhdata.store.store import Store
 
 ALL_GOOD = "select unit_id from units where good"
@@ -35,7 +36,8 @@ class SelectedSession:
     subject : str
         Who was recorded; empty where the source does not say.
     invalid_s : (K, 2) float64
-        Half-open stretches, on the session's clock, that the source calls invalid (intervals ``invalid_times``).
+        Half-open stretches, on the session's clock, that the source calls invalid (intervals ``invalid_times``); NaN
+        where one lacks its start or its end.
     """
 
     session_id: str
@@ -231,7 +233,7 @@ def _located(store: Store, chosen: str, params: dict[str, object] | None, query:
     columns = "session_id, path, tick_hz, t_start_s, duration_s, n_units, n_spikes, coalesce(subject, '') AS subject"
     sessions = store.sql(f"SELECT {columns} FROM sessions WHERE {there} ORDER BY 1", ids)
     invalid: dict[str, list[tuple[float, float]]] = {}
-    spans = "SELECT session_id, start_s, stop_s FROM intervals WHERE name = 'invalid_times'"
+    spans = f"SELECT session_id, start_s, stop_s FROM intervals WHERE name = '{INVALID}'"
     for span in store.sql(f"{spans} AND {there} ORDER BY start_s", ids).to_pylist():
         invalid.setdefault(span["session_id"], []).append((span["start_s"], span["stop_s"]))
     rows = np.array(units["unit_index"])

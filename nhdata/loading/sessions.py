@@ -86,8 +86,12 @@ def spike_indexes(selection: Selection, planned: list[SessionPlan]) -> tuple[Spi
 
 
 def invalid_ticks(session: SelectedSession) -> NDArray[np.int64]:
-    """(K, 2) half-open stretches that the source calls invalid, in ticks; half a tick of them is one too many."""
+    """(K, 2) half-open stretches that the source calls invalid, in ticks; half a tick of them is one too many.
+
+    One without a start counts from the session's, one without an end to the session's.
+    """
     ticks = (session.invalid_s - session.t_start_s) * session.tick_hz
+    ticks = np.where(np.isnan(ticks), [0, session.n_ticks], ticks)
     edges = np.column_stack([np.floor(ticks[:, 0] + 1e-3), np.ceil(ticks[:, 1] - 1e-3)])
     return np.asarray(np.clip(edges, 0, session.n_ticks), np.int64)
 

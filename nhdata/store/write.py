@@ -11,8 +11,8 @@ from zarr.codecs import BloscShuffle
 
 from nhdata.features.reference import FEATURE_NAMES, VERSION, WINDOW_S, reference_features
 from nhdata.features.trains import spike_trains
-from nhdata.features.window import INVALID, good_window
-from nhdata.recording import Recording
+from nhdata.features.window import good_window
+from nhdata.recording import INVALID, Recording
 from nhdata.store.columns import compressors, write_array, write_table
 from nhdata.store.encode import Encoded
 from nhdata.store.layout import (

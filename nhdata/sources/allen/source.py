@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nhdata.recording import Columns, Provenance, Recording, Series, Spikes
+from nhdata.recording import INVALID, Columns, Provenance, Recording, Series, Spikes
 from nhdata.sources import SessionRef, SourceError, SourceOptions
 from nhdata.sources._files import describe_files
 from nhdata.sources.nwb.file import find_files, open_nwb, read_date, read_identifier
@@ -110,9 +110,9 @@ def _intervals(file: h5py.File) -> dict[str, Columns]:
     from nhdata.sources.nwb.tables import is_interval_table, joined_text, read_interval_table, read_intervals
 
     intervals = read_intervals(file)
-    if is_interval_table(invalid := file.get("intervals/invalid_times")):
+    if is_interval_table(invalid := file.get(f"intervals/{INVALID}")):
         tags = joined_text(invalid, "tags", len(invalid["start_time"]))
-        intervals["invalid_times"] = read_interval_table(invalid, {} if tags is None else {"tags": tags})
+        intervals[INVALID] = read_interval_table(invalid, {} if tags is None else {"tags": tags})
     if is_interval_table(stimulation := file.get(OPTOTAGGING)):
         intervals["optogenetic_stimulation"] = read_interval_table(stimulation)
     return intervals

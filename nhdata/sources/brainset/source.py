@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nhdata.recording import Provenance, Recording, Spikes
+from nhdata.recording import INVALID, Provenance, Recording, Spikes
 from nhdata.sources import SessionRef, SourceError, SourceOptions
 from nhdata.sources._columns import EVERY_UNIT, NOT_SAID
 from nhdata.sources._files import AGAIN, describe_files, existing, one_line, safe_id
+from nhdata.sources._gaps import gaps
 
 if TYPE_CHECKING:
     import h5py
@@ -65,12 +66,16 @@ class BrainsetSource:
             time_s, row, last_s = read_spikes(path, file, kept)
             columns = {name: values[kept] for name, values in units.columns.items()}
             contents = read_contents(file, offset_s)
+            stop_s = max(last_s, _domain_stop_s(file)) + offset_s
+            domain = contents.intervals.get("domain", {"start_s": np.empty(0), "stop_s": np.empty(0)})
+            if (invalid := gaps(domain["start_s"], domain["stop_s"], stop_s)) is not None:
+                contents.intervals.setdefault(INVALID, invalid)
             return Recording(
                 source=self.name,
                 session_id=names.session_id,
                 spikes=Spikes(time_s + offset_s if offset_s else time_s, row),
                 units=columns | {"good": units.good} if self.keep_all else columns,
-                stop_s=max(last_s, _domain_stop_s(file)) + offset_s,
+                stop_s=stop_s,
                 provenance=Provenance(
                     files=describe_files([path], path.parent),
                     original_ids=names.original_ids,

@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nhdata.sources._gaps import gaps
 from nhdata.sources.nwb.nodes import Dataset, Group, read_all
-
-LEAST_S = 1e-3
-"""Shorter gaps are the rounding of neighbouring intervals."""
 
 
 def unobserved(table: Group, stop_s: float) -> dict[str, NDArray[np.float64]] | None:
@@ -32,11 +30,4 @@ def unobserved(table: Group, stop_s: float) -> dict[str, NDArray[np.float64]] | 
     if not isinstance(column, Dataset) or column.ndim != 2 or column.shape[1] != 2 or column.dtype.kind not in "iuf":
         return None
     spans = read_all(column).astype(np.float64)
-    spans = spans[np.isfinite(spans).all(axis=1) & (spans[:, 1] > spans[:, 0])]
-    if not len(spans):
-        return None
-    spans = np.unique(spans, axis=0)  # sorted; mostly every unit has the same
-    start_s = np.append(spans[:, 0], stop_s)
-    until_s = np.concatenate([[0.0], np.maximum.accumulate(spans[:, 1])])
-    gap = start_s - until_s >= LEAST_S
-    return {"start_s": until_s[gap], "stop_s": start_s[gap]} if gap.any() else None
+    return gaps(spans[:, 0], spans[:, 1], stop_s)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from nhcatalog.errors import UserError
-from nhdata.recording import Provenance, Recording, Spikes
+from nhdata.recording import INVALID, Provenance, Recording, Spikes
 from nhdata.sources import SessionRef, SourceOptions
 from nhdata.sources._files import describe_files, safe_id
 from nhdata.sources._http import Http
@@ -71,8 +71,8 @@ class NwbSource:
             ends_s = [float(table["stop_s"].max()) for table in intervals.values() if len(table["stop_s"])]
             ends_s = [end_s for end_s in ends_s if end_s <= good.last_s + LONGEST_SILENCE_S]
             stop_s = max([good.last_s, *ends_s])
-            if "invalid_times" not in intervals and (gaps := unobserved(file["units"], stop_s)) is not None:
-                intervals["invalid_times"] = gaps
+            if INVALID not in intervals and (gaps := unobserved(file["units"], stop_s)) is not None:
+                intervals[INVALID] = gaps
             return Recording(
                 source=self.name,
                 session_id=safe_id(identifier),

@@ -111,7 +111,7 @@ def test_the_hash_is_of_the_division(store: Path) -> None:
 
 def test_no_window_touches_what_is_invalid(store: Path) -> None:
     selection = select_units(nhdata.open(store))
-    holes = np.array([[-5.0, 1.0], [10.0, 12.00001], [11.0, 13.0], [59.9, 70.0]])
+    holes = np.array([[np.nan, 1.0], [10.0, 12.00001], [11.0, 13.0], [59.9, np.nan]])
     selection = replace(selection, sessions=tuple(replace(s, invalid_s=holes) for s in selection.sessions))
     for shuffle in (True, False):
         windows = WindowDataset(store, select=selection, split="all", ema_tau_s=(5.0,), shuffle=shuffle, **SPANS)

@@ -122,6 +122,18 @@ def test_a_session_id_with_its_brainset_is_not_prefixed_again(file) -> None:
     assert load_one(file).session_id == "a"
 
 
+def test_between_the_pieces_of_a_domain_nobody_recorded(file) -> None:
+    assert "invalid_times" not in load_one(file).intervals
+    with h5py.File(file, "r+") as h5:
+        for name, values in (("start", [0.0, 30.0]), ("end", [20.0, 55.0])):
+            del h5[f"domain/{name}"]
+            h5[f"domain/{name}"] = values
+    recording = load_one(file)
+    invalid = recording.intervals["invalid_times"]
+    assert invalid["start_s"].tolist() == [20, 55]
+    assert invalid["stop_s"].tolist() == [30, recording.stop_s]
+
+
 def test_intervals(pristine) -> None:
     intervals = load_one(pristine).intervals
     starts = np.arange(0.0, 50.0, 5.0)
