@@ -5,16 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from nhcatalog.errors import UserError
+from nhcatalog.whole import whole_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,16 +70,8 @@ def _sink(out: str | None) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    temporary = f"{out}.{os.getpid()}.part"
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-        os.replace(temporary, out)
-    except OSError as error:
-        raise UserError(f"cannot write {out} ({error.strerror})", "name a file in a folder you may write") from None
-    finally:
-        with suppress(OSError):
-            os.unlink(temporary)
+    with whole_file(out) as part, open(part, "wb") as file:
+        yield file
 
 
 def _parquet(rows: pa.RecordBatchReader, sink: BinaryIO) -> None:

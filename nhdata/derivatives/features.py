@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nhcatalog.errors import UserError
+from nhcatalog.whole import whole_file
 from nhdata.derivatives.chosen import Chosen
 from nhdata.derivatives.outcomes import Outcome, Report, attempt, died
 from nhdata.features.reference import FEATURE_NAMES, VERSION, WINDOW_S
@@ -167,13 +165,8 @@ def _write_table(out: Path, job: FeaturesJob, chosen: Chosen) -> Outcome:
         return Outcome(chosen.session_id, "skipped", str(path))
     table = feature_table(job, chosen)
     table = table.replace_schema_metadata({KEY: json.dumps(says).encode()})
-    part = out / f".{chosen.session_id}.{uuid.uuid4().hex}.part"  # readers of the folder pass over hidden files
-    try:
+    with whole_file(path) as part:  # hidden, so that readers of the folder pass over it
         pq.write_table(table, part)
-        os.replace(part, path)
-    finally:
-        with suppress(FileNotFoundError):
-            part.unlink()
     return Outcome(chosen.session_id, "written", str(path))
 
 

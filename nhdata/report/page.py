@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ from bokeh.embed import components
 from bokeh.resources import Resources
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from nhcatalog.errors import UserError
+from nhcatalog.whole import whole_file
 from nhdata.report.parts import Page, Panel
 
 
@@ -36,15 +34,8 @@ def write_page(page: str, path: str | os.PathLike[str]) -> None:
     UserError
         If the file cannot be written.
     """
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, target)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise UserError(f"cannot write {target} ({error.strerror})", "name a file in a folder you may write") from None
+    with whole_file(path) as part:
+        part.write_text(page, encoding="utf-8")
 
 
 def environment(*packages: str) -> Environment:

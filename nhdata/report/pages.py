@@ -143,4 +143,8 @@ def unit_page(session: Session, index: int, unit_id: str) -> Page:
 
 def _features(p: UnitPanels) -> Panel:
     facts = [(name, number(value)) for name, value in p.features.items()]
-    return Panel("Reference features", "Stored at ingest, over the first minute; a dash where undefined.", facts=facts)
+    return Panel(
+        "Reference features",
+        "Stored at ingest, over the first 60 s of good recording; a dash where undefined.",
+        facts=facts,
+    )

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from nhcatalog.errors import UserError
+from nhcatalog.whole import whole_file
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 QUIET = (
@@ -55,14 +56,8 @@ def write_png(page: str, path: str | os.PathLike[str]) -> None:
         _run(browser, folder, f"--screenshot={shot}", f"--window-size={PAGE_WIDTH},{height}", html.as_uri())
         if not shot.exists():
             raise UserError(f"{browser} drew nothing", "open the HTML in a browser and print it from there")
-        try:
-            partial = Path(f"{path}.{os.getpid()}.part")
-            shutil.copyfile(shot, partial)
-            os.replace(partial, path)
-        except OSError as error:
-            raise UserError(
-                f"cannot write {path} ({error.strerror})", "name a file in a folder you may write"
-            ) from None
+        with whole_file(path) as part:
+            shutil.copyfile(shot, part)
 
 
 def find_browser() -> str:
