@@ -68,10 +68,13 @@ docs: install
 package: install
 	$(BIN)/python -m build --no-isolation
 
+# what takes long is asked for: `make bench BENCH=.` is all of it, `make bench BENCH=bench_s3` one module
+BENCH ?= ^bench_(?!s3|report|features\.Compilation|loader\.Stream\w+\.\w+\([12]\))
 bench: install
 	cd benchmarks && ../$(BIN)/asv machine --yes
 	-cd benchmarks && ../$(BIN)/asv run --python=same --set-commit-hash $$(git rev-parse HEAD) --show-stderr \
-	  -a rounds=1 -a 'repeat=(1, 5, 1.0)' -a warmup_time=0.01
+	  --bench '$(BENCH)' \
+	  -a rounds=1 -a 'repeat=(1, 5, 0.4)' -a warmup_time=0.01
 	$(BIN)/python benchmarks/table.py
 
 clean:
