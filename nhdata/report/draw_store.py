@@ -27,8 +27,9 @@ def _regions(p: StorePanels) -> Panel:
     made = bars(labels, [row["n_units"] for row in p.regions], "units", n_sessions=n_sessions, rate_hz=rate_hz)
     tips = [("units", "@n"), ("sessions", "@n_sessions"), ("median rate (Hz)", "@rate_hz{0.00}")]
     made.add_tools(HoverTool(tooltips=tips))
-    which = f"The {N_REGIONS} largest of {p.n_regions}" if p.n_regions > N_REGIONS else f"All {p.n_regions}"
-    return Panel("Units by region", f"{which} regions, by the names that the sources give them.", made)
+    which = f"The {N_REGIONS} largest of {p.n_regions}" if p.n_regions > N_REGIONS else f"{p.n_regions:,}"
+    regions = "region" if p.n_regions == 1 else "regions"
+    return Panel("Units by region", f"{which} {regions}, by the names that the sources give them.", made)
 
 
 def _quality(p: StorePanels) -> Panel:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
+import h5py
+
 from nhcatalog.errors import UserError
 from nhdata.sources import (
     SessionRef,
@@ -63,8 +65,7 @@ def _guess(places: Sequence[str | Path], options: SourceOptions) -> tuple[str, l
     known = {place: _kinds(place, options) for place in places}
     for place, kinds in known.items():
         if not kinds:
-            remedy = f"name its own folder, or say what it is with --source ({', '.join(source_names())})"
-            raise UserError(f"{place}: nothing here that any source knows as its own", remedy)
+            raise UserError(*_why_nothing(place))
     shared = set.intersection(*(set(kinds) for kinds in known.values()))
     if len(shared) != 1:
         found = "; ".join(f"{place} holds {' and '.join(kinds)}" for place, kinds in known.items())
@@ -73,6 +74,19 @@ def _guess(places: Sequence[str | Path], options: SourceOptions) -> tuple[str, l
     check_taken(open_source(name, options), options)
     refs = {ref.place: ref for kinds in known.values() for ref in kinds[name]}
     return name, list(refs.values())[: options.limit]
+
+
+def _why_nothing(place: str | Path) -> tuple[str, str]:
+    """The problem and the remedy of a place where no source finds anything: what is seen there, if it tells."""
+    path = Path(os.path.expanduser(place))
+    if path.is_dir() and not any(path.iterdir()):
+        return f"{place}: an empty folder", "check the path, and that the recording was copied"
+    if (path / "spike_clusters.npy").is_file() and not (path / "spike_times.npy").exists():
+        return f"{place}: spike_clusters.npy, but no spike_times.npy beside it", "copy all that Kilosort or Phy wrote"
+    if path.suffix in (".nwb", ".h5") and path.is_file() and not h5py.is_hdf5(path):
+        return f"{place}: not an HDF5 file, though its name says so", "copy or download it again"
+    remedy = f"name its own folder, or say what it is with --source ({', '.join(source_names())})"
+    return f"{place}: nothing here that any source knows as its own", remedy
 
 
 def _kinds(place: str | Path, options: SourceOptions) -> dict[str, list[SessionRef]]:

@@ -17,6 +17,7 @@ from nhdata.sources._columns import text_column
 from nhdata.sources._files import one_line
 
 GIVE_RATE = "give it, e.g. --sample-rate 30000"
+SLOWEST_HZ = 1000.0  # below it a rate is one in kHz: a spike lasts about a millisecond
 
 
 def read_sample_rate(folder: Path, given_hz: float | None) -> float:
@@ -27,7 +28,7 @@ def read_sample_rate(folder: Path, given_hz: float | None) -> float:
     Raises
     ------
     SourceError
-        If neither says it, both do and differ, or it is not a positive number.
+        If neither says it, both do and differ, or it is not a number of Hz at which spikes are seen.
     """
     path = folder / "params.py"
     written = _assigned(path, "sample_rate") if path.is_file() else None
@@ -38,6 +39,9 @@ def read_sample_rate(folder: Path, given_hz: float | None) -> float:
         written = given_hz
     if isinstance(written, bool) or not isinstance(written, int | float) or not 0 < written < math.inf:
         raise SourceError(path, f"sample rate is {written!r}, not a positive number", "correct it, in Hz")
+    if written < SLOWEST_HZ:
+        problem = f"sample rate is {written:g} Hz, too low for spikes"
+        raise SourceError(path, problem, f"give it in Hz; {written:g} kHz is {1000 * written:.10g}")
     if given_hz is not None and given_hz != written:
         problem = f"says sample_rate = {written:g} Hz, but {given_hz:g} Hz was given"
         raise SourceError(path, problem, "correct the file or leave --sample-rate out")

@@ -107,6 +107,8 @@ def test_params_is_parsed_and_never_run(phy_folder: Path, tmp_path: Path) -> Non
         ("sample_rate = 0\n", None, "not a positive number", "correct it"),
         ("sample_rate = 30000.\n", 25000.0, "25000 Hz was given", "leave --sample-rate out"),
         (None, -1.0, "not a positive number", "correct it"),
+        (None, 30.0, "too low for spikes", "30 kHz is 30000"),
+        ("sample_rate = 32.552083\n", None, "too low for spikes", "32.5521 kHz is 32552.083"),
     ],
 )
 def test_sample_rate(phy_folder: Path, params: str | None, given: float | None, problem: str, remedy: str) -> None:

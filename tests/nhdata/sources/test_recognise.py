@@ -61,6 +61,7 @@ def test_allen_sessions_are_not_taken_for_plain_nwb_unless_others_lie_beside(nwb
 
 def test_what_is_none_or_several_kinds_is_an_error(phy_folder, nwb_folder, tmp_path) -> None:
     (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "read.me").touch()
     with pytest.raises(UserError, match=r"notes: nothing here that any source knows .*--source \(allen, .*phy"):
         guess(tmp_path / "notes")
     with pytest.raises(UserError, match="gone: no such file"):
@@ -70,6 +71,18 @@ def test_what_is_none_or_several_kinds_is_an_error(phy_folder, nwb_folder, tmp_p
     for options in ({}, {"remote": True}):
         with pytest.raises(UserError, match="neither a path nor a source"):
             guess(*[phy_folder] * bool(options), **options)
+
+
+def test_what_is_nearly_a_recording_says_what_is_amiss(phy_folder, tmp_path) -> None:
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(UserError, match="nothing: an empty folder: check the path"):
+        guess(tmp_path / "nothing")
+    (tmp_path / "text.nwb").write_text("hello\n")
+    with pytest.raises(UserError, match=r"text\.nwb: not an HDF5 file"):
+        guess(tmp_path / "text.nwb")
+    (phy_folder / "spike_times.npy").unlink()
+    with pytest.raises(UserError, match=r"no spike_times\.npy beside it: copy all that Kilosort or Phy wrote"):
+        guess(phy_folder)
 
 
 @pytest.mark.parametrize("asked", ["ibl", "ibl-compact", "allen", "brainset", "nwb"])
