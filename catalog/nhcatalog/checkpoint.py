@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 from nhcatalog.files import Files
 from nhcatalog.fragment import Fragment
-from nhcatalog.log import FORMAT, CatalogError, NewerCatalog, check_version
+from nhcatalog.log import FORMAT, check_version, parsing
 from nhcatalog.schema import SCHEMA_VERSION
 
 FOLDER = "checkpoints"
@@ -135,15 +135,8 @@ def read_checkpoint(files: Files, number: int) -> Checkpoint:
     if number == 0:
         return Checkpoint()
     name = file_name(number)
-    try:
+    with parsing(files.locate(name), "checkpoint"):
         return Checkpoint.from_json(files.read(name))
-    except NewerCatalog as error:
-        raise NewerCatalog(f"{files.locate(name)}: {error.problem}", error.remedy) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CatalogError(
-            f"{files.locate(name)}: not a readable checkpoint ({error!r})",
-            "restore the file from a copy, or run 'nhdata catalog rebuild'",
-        ) from None
 
 
 def n_to_fold(rows: Sequence[int], new_rows: int, full_rows: int) -> int:

@@ -94,7 +94,10 @@ def parquet_file(content: bytes) -> pq.ParquetFile:
 
 def read_rows(content: bytes, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a Parquet file in memory. Raises pyarrow.ArrowInvalid if it is damaged or lacks a column."""
-    return parquet_file(content).read(columns, use_threads=False)
+    try:
+        return parquet_file(content).read(columns, use_threads=False)
+    except (OSError, pa.ArrowNotImplementedError) as error:  # as some damage shows
+        raise pa.ArrowInvalid(str(error)) from None
 
 
 def write_fragment(files: Files, folder: str, table: str, rows: pa.Table) -> Fragment:

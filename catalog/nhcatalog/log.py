@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
@@ -19,6 +20,9 @@ FORMAT = 1
 FOLDER = "log"
 
 Kind = Literal["add", "replace", "remove", "rebuild"]
+
+RESTORE = "restore the file from a copy, or run 'nhdata catalog rebuild'"
+"""What to do about a file that is damaged or lost."""
 
 _FILE = re.compile(r"(\d{10})\.json")
 
@@ -85,6 +89,24 @@ class Commit:
             if session["session_id"] != record["session_id"]:
                 raise ValueError(f"session {session['session_id']!r} under the id {record['session_id']!r}")
         return cls(record["kind"], record["session_id"], session, fragments, record["committed_at"])
+
+
+@contextmanager
+def parsing(where: str, what: str, remedy: str = RESTORE) -> Iterator[None]:
+    """Name the file, if it turns out to be damaged or of a newer version.
+
+    Raises
+    ------
+    NewerCatalog, CatalogError
+        In the place of what the parsing raises.
+    """
+    try:
+        yield
+    except NewerCatalog as error:
+        raise NewerCatalog(f"{where}: {error.problem}", error.remedy) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        said = str(error).splitlines()[0] if isinstance(error, ValueError) and str(error) else repr(error)
+        raise CatalogError(f"{where}: not a readable {what} ({said})", remedy) from None
 
 
 def check_version(record: Mapping[str, Any]) -> None:
@@ -157,18 +179,12 @@ class Log:
         """
         name = file_name(position)
         try:
-            return Commit.from_json(self._files.read(name))
+            with parsing(self._files.locate(name), "log entry"):
+                return Commit.from_json(self._files.read(name))
         except FileNotFoundError:
             raise MissingCommit(
                 f"{self._files.locate(name)}: missing, though later ones are there",
-                "restore the file from a copy, or run 'nhdata catalog rebuild'",
-            ) from None
-        except NewerCatalog as error:
-            raise NewerCatalog(f"{self._files.locate(name)}: {error.problem}", error.remedy) from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CatalogError(
-                f"{self._files.locate(name)}: not a readable log entry ({error!r})",
-                "restore the file from a copy, or run 'nhdata catalog rebuild'",
+                RESTORE,
             ) from None
 
     def append(self, decide: Callable[[], tuple[int, Commit]]) -> int:

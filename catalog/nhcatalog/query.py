@@ -22,7 +22,7 @@ import duckdb
 import pyarrow as pa
 
 from nhcatalog.guard import QueryError, TooMuch, one_line, one_select
-from nhcatalog.log import CatalogError
+from nhcatalog.log import RESTORE, CatalogError
 from nhcatalog.macros import REGIONS, create_statements
 from nhcatalog.schema import TABLES, Column
 from nhcatalog.state import State
@@ -160,7 +160,7 @@ def check_files(state: State) -> None:
             fault = "cut short or changed" if file.path in sizes else "missing"
             raise MissingFile(
                 f"{state.files.locate(file.path)}: {fault}, though the log names it for {owner}",
-                "restore the file from a copy, or run 'nhdata catalog rebuild'",
+                RESTORE,
             )
 
 

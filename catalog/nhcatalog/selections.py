@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from nhcatalog.errors import UserError
 from nhcatalog.files import Files
 from nhcatalog.fragment import read_rows
-from nhcatalog.log import FORMAT, CatalogError, NewerCatalog, check_version
+from nhcatalog.log import FORMAT, check_version, parsing
 from nhcatalog.schema import SCHEMA_VERSION
 
 FOLDER = "selections"
@@ -143,7 +143,9 @@ class Selections:
             near = get_close_matches(name, names, n=3) or names[:5]
             known = f"there are {', '.join(near)}" if near else "make one with 'nhdata select --name NAME \"select …\"'"
             raise UserError(f"no selection named {name!r}", known)
-        try:
+        with parsing(
+            self._files.locate(path), "selection", "restore the file from a copy, or remove it and select again"
+        ):
             rows = read_rows(content)
             record = json.loads(rows.schema.metadata[_KEY])
             check_version(record)
@@ -151,13 +153,6 @@ class Selections:
             made, unit_ids = NamedSelection(**fields), rows["unit_id"].to_pylist()
             if units_hash(unit_ids) != made.hash:
                 raise ValueError("its units are not those of its hash")
-        except NewerCatalog as error:
-            raise NewerCatalog(f"{self._files.locate(path)}: {error.problem}", error.remedy) from None
-        except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
-            raise CatalogError(
-                f"{self._files.locate(path)}: not a readable selection ({str(error).splitlines()[0]})",
-                "restore the file from a copy, or remove it and select again",
-            ) from None
         return made, unit_ids
 
     def remove(self, name: str) -> None:

@@ -16,7 +16,7 @@ from nhcatalog.checkpoint import Checkpoint, numbers, read_checkpoint
 from nhcatalog.errors import UserError
 from nhcatalog.files import Files
 from nhcatalog.fragment import Fragment
-from nhcatalog.log import CatalogError, Commit, Log, MissingCommit, file_name
+from nhcatalog.log import RESTORE, CatalogError, Commit, Log, MissingCommit, file_name
 from nhcatalog.schema import arrow_schema
 
 HISTORY_SCHEMA = pa.schema(
@@ -221,7 +221,7 @@ def read_history(files: Files, checkpoint: Checkpoint, columns: list[str] | None
     except pa.ArrowInvalid as error:
         raise CatalogError(
             f"{files.locate(path)}: not readable ({str(error).splitlines()[0]})",
-            "restore the file from a copy, or run 'nhdata catalog rebuild'",
+            RESTORE,
         ) from None
     columns_by_name = {
         field.name: found[field.name].cast(field.type) if field.name in found.column_names else pa.nulls(len(found))
@@ -266,7 +266,7 @@ class Reader:
                     raise
                 raise CatalogError(
                     f"{error.filename}: missing, though checkpoint {checkpoint.number} names it",
-                    "restore the file from a copy, or run 'nhdata catalog rebuild'",
+                    RESTORE,
                 ) from None
 
     def _pin(self, checkpoint: Checkpoint, tail: tuple[Commit, ...], at: int | None) -> State:
