@@ -6,6 +6,7 @@ is named by its session and the tick at which its history ends and its horizon b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -35,7 +36,7 @@ def whole_bins(name: str, span_s: float, bin_s: float) -> int:
     >>> whole_bins("horizon_s", 0.5, 0.02)
     25
     """
-    if not bin_s > 0 or not span_s > 0:
+    if not (0 < bin_s < math.inf and 0 < span_s < math.inf):
         raise UserError(f"{name}={span_s}, bin_s={bin_s}", "both must be positive numbers of seconds")
     bins = Fraction(repr(float(span_s))) / Fraction(repr(float(bin_s)))
     if bins.denominator != 1:

@@ -41,10 +41,10 @@ def plan_sessions(info: RunInfo, store: Store, select: str | None) -> list[Plann
     UserError
         If a session of training has changed, or there is no session at all.
     """
-    query = info.query if select is None else select
     plan = [Planned(selection, True) for selection in _seen(info, store)]
-    plan += [Planned(s, False, _refused(info, s)) for s in _unseen(info, store, query)]
+    plan += [Planned(s, False, _refused(info, s)) for s in _unseen(info, store, select)]
     if not plan:
+        query = info.query if select is None else select
         raise UserError(f"{store.path} has no unit to score for {query!r}", "name another store, or other units")
     marks, trained = fingerprints(store), {mark: s for s, mark in info.fingerprint.items()}
     return [
@@ -77,10 +77,10 @@ def _seen(info: RunInfo, store: Store) -> list[Selection]:
     return [selection.only([session_id]) for session_id in here]
 
 
-def _unseen(info: RunInfo, store: Store, query: str) -> list[Selection]:
-    """Sessions that the run never saw, one selection each."""
-    if all(session_id in info.content_hash for session_id in store.snapshot.entries):
+def _unseen(info: RunInfo, store: Store, select: str | None) -> list[Selection]:
+    """Sessions that the run never saw, one selection each; `select` must be a query even where there is none."""
+    if select is None and all(session_id in info.content_hash for session_id in store.snapshot.entries):
         return []
-    selection = select_units(store, query)
+    selection = select_units(store, info.query if select is None else select)
     new = [s.session_id for s in selection.sessions if s.session_id not in info.content_hash]
     return [selection.only([session_id]) for session_id in new]

@@ -254,6 +254,8 @@ def test_a_session_that_changed_since_training_is_refused(
         ({"regimes": []}, "no way to score sessions never seen"),
         ({"regimes": ["hybrid"], "baselines": []}, "hybrid needs a baseline"),
         ({"weights": "worst"}, "unknown weights 'worst'"),
+        ({"select": "selct unit_id"}, "selct"),
+        ({"select": "select unit_id from units where false"}, "no unit|nothing|empty"),
     ],
 )
 def test_what_cannot_be_asked_is_named(changes: dict[str, Any], match: str, run: Path, store: Path) -> None:

@@ -5,13 +5,14 @@ from typing import NamedTuple
 
 import pytest
 import torch
+import torch.nn.attention.varlen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from nhmodel.layers.blocks import Attention, DecoderLayer, SpikeAttention
 from nhmodel.layers.head import RateHead
-from nhmodel.layers.ragged import ragged_cross_attention
+from nhmodel.layers.ragged import _bucketed, _varlen, ragged_cross_attention
 from nhmodel.layers.rotary import MAX_PERIOD_S, MIN_PERIOD_S, RotaryTime, rotate
 
 
@@ -74,6 +75,22 @@ def test_variable_length_kernel_is_attention_window_by_window() -> None:
     found = ragged_cross_attention(*half, cu_seqlens.cuda()).cpu().double()
     expected = window_by_window(*(x.cpu().double() for x in half), cu_seqlens)
     torch.testing.assert_close(found, expected, atol=0.02, rtol=0.02)
+
+
+def test_both_ways_to_read_ragged_spikes_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In buckets, and by the contract of the variable-length kernel, which a loop stands in for."""
+
+    def kernel(q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, max_q: int, max_k: int) -> Tensor:
+        assert (max_q, max_k) == (int(cu_q.diff().max()), int(cu_k.diff().max()))
+        (n_queries,) = set(cu_q.diff().tolist())
+        per_window = q.view(-1, n_queries, *q.shape[1:])
+        return window_by_window(per_window, k, v, cu_k).reshape(q.shape)
+
+    monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", kernel)
+    q, k, v, cu_seqlens = ragged_inputs([5, 0, 30, 1, 0, 7], 0)
+    found = _varlen(q, k, v, cu_seqlens)
+    torch.testing.assert_close(found, _bucketed(q, k, v, cu_seqlens))
+    assert not found[[1, 4]].any()
 
 
 def angles(rotary: RotaryTime, time_s: Tensor) -> Tensor:

@@ -43,6 +43,8 @@ def test_whole_bins_counts_decimals_as_typed(span_s: float, bin_s: float, n_bins
         (0.0, 0.02, "both must be positive"),
         (0.5, -0.02, "both must be positive"),
         (float("nan"), 0.02, "both must be positive"),
+        (float("inf"), 0.02, "both must be positive"),
+        (0.5, float("inf"), "both must be positive"),
     ],
 )
 def test_whole_bins_names_what_is_possible(span_s: float, bin_s: float, remedy: str) -> None:
