@@ -103,7 +103,7 @@ class TrainConfig(_Section):
     patience: int = Field(15, ge=1)
     unseen_sessions: int = Field(0, ge=0)
     seed: int = 0
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1, le=1024)
     compile: bool = False
     tensorboard: bool = True
 

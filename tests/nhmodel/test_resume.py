@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from nhmodel.checkpoint import last_checkpoint, load_state
 from nhmodel.config import Config
 from nhmodel.model import NeuroHorizon
 from nhmodel.run import load
-from nhmodel.training import train, validation
+from nhmodel.training import loop, train, validation
 from nhmodel.training.schedule import one_cycle
 from nhmodel.training.setup import parameter_groups
 from nhmodel.training.standing import Standing
@@ -61,6 +62,25 @@ def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(
     for name, weight in expected.items():
         assert torch.equal(found[name], weight), name
     assert metrics(tmp_path / "run") == metrics(run)
+
+
+def test_a_run_by_the_clock_goes_on_where_it_was_and_time_that_it_lay_still_does_not_count(
+    store: Path, make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that makes steps of a hundredth of a minute; the learning rate follows it."""
+    ticks = itertools.count()
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 0.6 * next(ticks)))
+    config = make_config("train.max_minutes=0.1", "train.validate_every=4")
+    whole = train(store, config, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(store, config, tmp_path / "run", on_step=interrupt_at(5))
+    ticks = itertools.count(10_000)
+    standing = train(store, config, tmp_path / "run", resume=True)
+    assert (standing.step, standing.done) == (whole.step, whole.done) == (10, 1.0)
+    assert standing.minutes == pytest.approx(whole.minutes)
+    found, expected = last_weights(tmp_path / "run"), last_weights(tmp_path / "whole")
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, atol=1e-5, rtol=1e-4)
 
 
 def test_a_run_that_is_done_stays_as_it_is_when_resumed(
