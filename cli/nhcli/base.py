@@ -32,7 +32,7 @@ class Command(click.Command):
             click.echo(f"error: {error}", err=True)
             ctx.exit(EXIT_ERROR)
         except KeyboardInterrupt as interrupt:
-            click.echo(f"interrupted; {interrupt or 'what was finished is kept'}", err=True)
+            click.echo(f"interrupted; {str(interrupt) or 'what was finished is kept'}", err=True)
             ctx.exit(EXIT_INTERRUPTED)
         except BrokenPipeError:
             sys.stdout = None

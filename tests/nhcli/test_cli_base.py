@@ -94,6 +94,17 @@ def test_an_error_is_one_line_and_exit_1(nhdata_run, tmp_path) -> None:
     assert "nhdata ingest" in line
 
 
+@pytest.mark.parametrize("said", ["", "2 of 4 are done"])
+def test_an_interruption_says_what_is_kept(said: str, nhdata_run, small_store, monkeypatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt(*[said] if said else [])
+
+    monkeypatch.setattr("nhdata.store.store.open_store", interrupted)
+    result = nhdata_run("ls", "--store", str(small_store))
+    assert result.exit_code == 130
+    assert result.stderr == f"interrupted; {said or 'what was finished is kept'}\n"
+
+
 def test_debug_shows_the_traceback(tmp_path) -> None:
     code = "from nhcli.data import cli; cli()"
     args = [sys.executable, "-c", code, "ls", "--store", str(tmp_path / "none.zarr"), "--debug"]
