@@ -70,7 +70,7 @@ package: install
 	$(BIN)/python -m build --no-isolation
 
 # what takes long is asked for: `make bench BENCH=.` is all of it, `make bench BENCH=bench_s3` one module
-BENCH ?= ^bench_(?!s3|report|features\.Compilation|loader\.Stream\w+\.\w+\([12]\))
+BENCH ?= ^bench_(?!s3|report|kernels|features\.Compilation|loader\.Stream\w+\.\w+\([12]\))
 bench: install
 	cd benchmarks && ../$(BIN)/asv machine --yes
 	-cd benchmarks && ../$(BIN)/asv run --python=same --set-commit-hash $$(git rev-parse HEAD) --show-stderr \
