@@ -62,10 +62,8 @@ def runs_panel(curves: Mapping[str, Curves]) -> Panel | None:
         _curve(made, source, "score", color, label)
     legend_right(made)
     plain_ticks(made.xaxis)
-    of = f"the newest {len(shown)} of {len(curves)}" if len(shown) < len(curves) else f"all {len(shown)}"
-    return Panel(
-        "Validation", f"Bits per spike gained over the null, of {of} runs; what chose the weights of each.", made
-    )
+    of = f" of the newest {len(shown)} of {len(curves)} runs" if len(shown) < len(curves) else ""
+    return Panel("Validation", f"Bits per spike gained over the null{of}; what chose the weights of each.", made)
 
 
 def _curve(made: Any, source: ColumnDataSource, name: str, color: str, label: str) -> None:
