@@ -89,6 +89,8 @@ def test_commands_and_options_exist(page: str, line: str) -> None:
     except click.UsageError as error:
         if "No such file" in error.message or "does not exist" in error.message:
             return  # the page has made it by then
+        if "unknown source 'spk'" in error.message:
+            return  # the page has written it by then
         pytest.fail(f"{page}: {error.format_message()} in: {line}")
 
 
