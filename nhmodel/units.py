@@ -13,15 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
-from nhdata.features.coupling import population_coupling
 from nhdata.features.exact import FloatArray
-from nhdata.features.reference import WINDOW_S, reference_features
+from nhdata.features.reference import WINDOW_S
+from nhdata.features.sets import feature_columns
 from nhdata.loading import WindowDataset
 from nhdata.store.session import Session
 from nhmodel.model import UnitTable
 from nhmodel.null import smoothed_mean
-
-COUPLING_BIN_S = 0.01
 
 
 def unit_table(
@@ -65,8 +63,7 @@ def identity_features(session: Session, start_s: float, stop_s: float) -> FloatA
     (n_units, 34) float64
         Of all units of the session, each coupled to all others; NaN where undefined.
     """
-    trains = session.trains(start_s, stop_s)
-    return np.column_stack([reference_features(trains), population_coupling(trains, COUPLING_BIN_S)])
+    return np.column_stack([*feature_columns(session.trains(start_s, stop_s), ("reference", "population")).values()])
 
 
 def mean_counts(known: WindowDataset) -> NDArray[np.float32]:
