@@ -4,7 +4,8 @@
 
 A class of benchmarks is one piece of work. Its methods are named ``<time|track|peakmem>_<who>``: ``ours`` or
 ``ours_<variant>``, and peers by their names. Every one of ours is put beside every peer that was measured in the same
-way; the ratio says how many times as much the peer needs. A dash: skipped, or failed, as what is not installed does.
+way; the ratio says how many times as much the peer needs. A dash: skipped, or failed, as what is not installed does;
+where all of a line was skipped, it is left out.
 """
 
 from __future__ import annotations
@@ -92,6 +93,8 @@ def rows(found: Sequence[Measured]) -> Iterator[tuple[str, ...]]:
         memory = "memory" if ours.kind == "peakmem" and "memory" not in ours.work else ""
         work = ", ".join(part for part in (ours.work, variant, memory, ours.params) if part)
         for peer in peers or [None]:
+            if skipped(ours) and (peer is None or skipped(peer)):
+                continue
             yield (
                 work,
                 shown(ours.value, ours.unit),
@@ -113,6 +116,11 @@ def table(found: Sequence[Measured]) -> str:
     return "\n".join(f"| {line} |" for line in (lines[0], rule, *lines[1:])) + "\n"
 
 
+def skipped(one: Measured) -> bool:
+    """Whether nobody asked for this number, or it cannot be had here; a failure is something else."""
+    return one.value is not None and math.isnan(one.value)
+
+
 def shown(value: float | None, unit: str) -> str:
     """Three digits, in the unit that suits."""
     if value is None or math.isnan(value):
@@ -129,7 +137,7 @@ def ratio(peer: float | None, ours: float | None) -> str:
 
 def _words(name: str) -> str:
     """``ReferenceFeatures`` and ``loader_with_averages`` as words."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).replace("_", " ").lower()
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name).replace("_", " ").lower()
 
 
 def main(results: Path = RESULTS) -> int:

@@ -79,8 +79,8 @@ RUN = {
         "bench_ingest.FileSize.track_ours": [[2.0], []],
         "bench_ingest.FileSize.track_nwb_gzip": [[1.5], []],
         "bench_catalog.Count.peakmem_ours": [[2_000_000], []],
-        "bench_loader.Stream.time_ours": [[0.25, 0.5], [["0", "1"]]],
-        "bench_loader.Stream.time_torch_brain": [[1.0, math.nan], [["0", "1"]]],
+        "bench_loader.StreamOfABatch.time_ours": [[0.25, 0.5, math.nan], [["0", "1", "2"]]],
+        "bench_loader.StreamOfABatch.time_torch_brain": [[1.0, math.nan, math.nan], [["0", "1", "2"]]],
     },
 }
 
@@ -121,8 +121,8 @@ def test_the_table_pairs_ours_with_every_peer(
         ["population coupling", "2.00ms", "numpy", "500ms", "250×"],
         ["population coupling", "2.00ms", "elephant", "–", "–"],
         ["**loader**", "", "", "", ""],
-        ["stream, workers 0", "250ms", "torch brain", "1.00s", "4×"],
-        ["stream, workers 1", "500ms", "torch brain", "–", "–"],
+        ["stream of a batch, workers 0", "250ms", "torch brain", "1.00s", "4×"],
+        ["stream of a batch, workers 1", "500ms", "torch brain", "–", "–"],
     ]
     assert (tmp_path / "table.md").read_text() == said.lstrip("\n")
 
