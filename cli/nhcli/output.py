@@ -8,7 +8,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
@@ -141,7 +141,7 @@ def progress_bar(shown: bool) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    with Progress(
+    progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -149,5 +149,6 @@ def progress_bar(shown: bool) -> Iterator[Progress]:
         TextColumn("{task.fields[note]}"),
         console=Console(stderr=True),
         disable=not shown,
-    ) as progress:
+    )
+    with progress if shown else nullcontext():  # rich before 14.3 ends what it does not show with an empty line
         yield progress

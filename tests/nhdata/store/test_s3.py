@@ -7,6 +7,7 @@ import obstore
 import pytest
 import xarray as xr
 import zarr
+from packaging.version import Version
 
 import nhdata
 from nhcatalog.errors import UserError
@@ -57,6 +58,7 @@ def test_reading_writes_nothing(url, bucket):
     assert everything() == before
 
 
+@pytest.mark.skipif(Version(zarr.__version__) < Version("3.1.6"), reason="the ObjectStore of this zarr lists nothing")
 def test_any_zarr_reader_opens_it(url, bucket):
     path = nhdata.open(url).session("mouse-1").path
     assert isinstance(path, Url)
@@ -72,6 +74,7 @@ def test_few_large_requests(bucket, put, recording, monkeypatch):
     sample = np.sort(rng.integers(0, 30000 * 600, 2 * SHARD_SPIKES + 17))
     put(f"{bucket}/s", recording(spikes=Spikes(sample, rng.integers(0, 5, sample.size), 30000.0)))
     open_files(bucket)
+    monkeypatch.setattr("nhcatalog.objects.PIECE_BYTES", 2**30)
     asked = []
     get = obstore.get
     monkeypatch.setattr(obstore, "get", lambda store, key, **how: asked.append(key) or get(store, key, **how))
