@@ -23,7 +23,6 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscShuffle
 
 from nhcatalog.errors import UserError
 from nhcatalog.storage import open_files
@@ -171,7 +170,7 @@ def _fill(
         dtype=np.dtype(job.dtype),
         chunks=(grid.chunk, max(1, grid.n_units)),
         shards=(grid.shard, max(1, grid.n_units)),
-        compressors=compressors(BloscShuffle.shuffle),
+        compressors=compressors(),
         fill_value=int(np.iinfo(job.dtype).max),
         dimension_names=("time", "unit"),
         attributes={"units": "spikes per bin"},

@@ -80,8 +80,13 @@ class SpikeArena:
         self._pins: NDArray[np.uint8] = part(6, np.uint8, N_ROWS * self.n_slots).reshape(N_ROWS, self.n_slots)
         self._join()
 
+    def _join_after_fork(self) -> None:
+        """Join, if locks and pins are still the parent's."""
+        if self._pid != os.getpid():
+            self._join()
+
     def _join(self) -> None:
-        """Take a row for this process's pins; after a fork, locks and pins are still the parent's."""
+        """Take a row for this process's pins."""
         self._threads, self._pid, self._full = threading.Lock(), os.getpid(), False
         for row in range(N_ROWS):
             if self._claim(row):
@@ -122,8 +127,10 @@ class SpikeArena:
     @property
     def is_full(self) -> bool:
         """Whether every chunk that there is is here, decoded; then it stays, and nothing need be pinned."""
-        if not self._full and self.n_slots >= self.n_chunks:
-            self._full = bool(self.slot_of.all()) and not self._filler.any()
+        if not self._full and self.n_slots >= self.n_chunks and self.slot_of.all():
+            self._join_after_fork()
+            with self._locked():  # who takes slots gives them to chunks first, and only then says that it fills them
+                self._full = bool(self.slot_of.all()) and not self._filler.any()
         return self._full
 
     def holds(self, chunks: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -140,8 +147,7 @@ class SpikeArena:
         fill : callable
             Given chunks and as many slots, decodes the ones into the others.
         """
-        if self._pid != os.getpid():
-            self._join()
+        self._join_after_fork()
         taken = self._take(chunks)
         if taken is None:
             yield None

@@ -8,19 +8,19 @@ integer.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 
 from nhdata.names import safe_name
 
 T = TypeVar("T")
 
 
-def compressors(shuffle: BloscShuffle = BloscShuffle.shuffle) -> list[Any]:
+def compressors(shuffle: Literal["shuffle", "bitshuffle"] = "shuffle") -> list[Any]:
     """Blosc lz4 (decodes at the speed of memory), then a checksum that blosc lacks."""
     return [BloscCodec(cname="lz4", clevel=5, shuffle=shuffle), Crc32cCodec()]
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscShuffle
 
 from nhdata.features.reference import FEATURE_NAMES, VERSION, WINDOW_S, reference_features
 from nhdata.features.trains import spike_trains
@@ -46,17 +45,17 @@ def write_session(folder: Path, encoded: Encoded) -> None:
 
 def _write_spikes(group: zarr.Group, tick: NDArray[np.uint32], unit: NDArray[np.uint16], clock: Clock) -> None:
     plan = (
-        ("tick", tick, NO_TICK, BloscShuffle.shuffle),
-        ("unit", unit, NO_UNIT, BloscShuffle.bitshuffle),
+        ("tick", tick, NO_TICK, compressors()),
+        ("unit", unit, NO_UNIT, compressors("bitshuffle")),
     )
-    for name, values, fill, shuffle in plan:
+    for name, values, fill, codecs in plan:
         group.create_array(
             name,
             shape=values.shape,
             dtype=values.dtype,
             chunks=(CHUNK_SPIKES,),
             shards=(shard_spikes(values.size),),
-            compressors=compressors(shuffle),
+            compressors=codecs,
             fill_value=fill,
             dimension_names=("spike",),
             config={"write_empty_chunks": True},

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 import nhdata
 from nhdata.loading import WindowBatch, WindowDataset
@@ -229,3 +231,27 @@ def test_a_process_that_is_killed_blocks_nobody(when: str) -> None:
     with arena.pinned(np.array([1, 2]), fill) as slots:
         assert slots is not None
         assert filled[-2:] == [1, 2], "and its pins count no more"
+
+
+def test_what_is_being_decoded_does_not_count_as_here() -> None:
+    """Asked in the middle of taking slots, which NumPy allows: it lets other threads run as it assigns."""
+    arena = SpikeArena(2, 2)
+    askers: list[threading.Thread] = []
+    said: list[bool] = []
+
+    class Asked(np.ndarray[Any, np.dtype[np.int32]]):
+        def __setitem__(self, key: Any, value: Any) -> None:
+            askers.append(threading.Thread(target=lambda: said.append(arena.is_full)))
+            askers[-1].start()
+            askers[-1].join(0.2)
+            super().__setitem__(key, value)
+
+    def fill(chunks: NDArray[np.int64], slots: NDArray[np.int32]) -> None:
+        for asker in askers:
+            asker.join()
+        assert said == [False] * len(askers) != []
+
+    arena._filler = arena._filler.view(Asked)
+    with arena.pinned(np.arange(2), fill) as slots:
+        assert slots is not None
+    assert arena.is_full
