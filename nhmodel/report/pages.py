@@ -34,12 +34,14 @@ def run_page(run: KeptRun, scores: dict[str, Any] | None = None) -> Page:
     """
     info, data = run.info, run.info.config.data
     value = scores or run.scores
+    n_sessions = len(info.content_hash)
+    sessions = "one session" if n_sessions == 1 else f"{n_sessions:,} sessions"
     task = "held-out units" if data.task == "co-smoothing" else f"{data.horizon_s:g} s ahead"
     facts = [
         ("forecasts", f"{task}, bins of {data.bin_s * 1000:g} ms"),
         ("history", f"{data.history_s:g} s"),
         ("parameters", f"{run.n_parameters:,}"),
-        ("trained on", f"{len(info.unit_ids):,} units of {len(info.content_hash):,} sessions"),
+        ("trained on", f"{len(info.unit_ids):,} units of {sessions}"),
     ]
     if run.curves.step:
         facts += [
