@@ -68,7 +68,6 @@ HOSTILE = [
     "SELECT * FROM units, LATERAL read_text('{secret}')",
     "SELECT * FROM python_arrow_scan(1, 2, 3)",
     "SELECT * FROM in_scope",
-    "SELECT " + "+".join("1" * 600),
 ]
 
 
@@ -100,10 +99,11 @@ def test_hostile_sql_is_refused(folder: Path, contents: Any, attack: str) -> Non
     assert in_scope.num_rows == 1
 
 
-def test_deep_nesting_is_refused_or_answered(catalog: Catalog) -> None:
-    """DuckDB 2 refuses what DuckDB 1.5 can still parse."""
+@pytest.mark.parametrize(("deep", "value"), [("(" * 5000 + "1" + ")" * 5000, 1), ("+".join("1" * 600), 600)])
+def test_deep_nesting_is_refused_or_answered(catalog: Catalog, deep: str, value: int) -> None:
+    """DuckDB 2 refuses what DuckDB 1.5 can still parse, Python 3.11 what Python 3.13 can still read of its answer."""
     try:
-        assert catalog.snapshot().sql("SELECT " + "(" * 5000 + "1" + ")" * 5000 + " AS one")["one"].to_pylist() == [1]
+        assert catalog.snapshot().sql(f"SELECT {deep} AS deep")["deep"].to_pylist() == [value]
     except QueryError as error:
         assert "\n" not in str(error)  # noqa: PT017
 
