@@ -56,6 +56,7 @@ def test_normaliser_skips_what_is_not_a_number_and_survives_columns_that_say_not
 def test_one_training_unit_is_enough_for_the_normaliser(features: NDArray[np.float64]) -> None:
     encoder = IDEncoder(8).eval()
     encoder.fit_normaliser(features[:1])
+    assert torch.equal(encoder.std, torch.ones(N_FEATURES))
     assert encoder.compute_embeddings(torch.from_numpy(features)).isfinite().all()
 
 

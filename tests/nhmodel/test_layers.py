@@ -78,13 +78,18 @@ def test_variable_length_kernel_is_attention_window_by_window() -> None:
 
 
 def test_both_ways_to_read_ragged_spikes_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In buckets, and by the contract of the variable-length kernel, which a loop stands in for."""
+    """In buckets, and by the contract of the variable-length kernel, which a loop stands in for.
+
+    What the kernel says of a window without keys is not defined.
+    """
 
     def kernel(q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, max_q: int, max_k: int) -> Tensor:
         assert (max_q, max_k) == (int(cu_q.diff().max()), int(cu_k.diff().max()))
         (n_queries,) = set(cu_q.diff().tolist())
         per_window = q.view(-1, n_queries, *q.shape[1:])
-        return window_by_window(per_window, k, v, cu_k).reshape(q.shape)
+        out = window_by_window(per_window, k, v, cu_k)
+        out[cu_k.diff() == 0] = math.nan
+        return out.reshape(q.shape)
 
     monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", kernel)
     q, k, v, cu_seqlens = ragged_inputs([5, 0, 30, 1, 0, 7], 0)

@@ -120,6 +120,21 @@ def test_edges_are_half_open(tick_hz: float, train: Any, windows_over: Make) -> 
     assert batch.counts[0].tolist() == [[0, 0, 0, 1, 0, 0], [0] * 6, [0, 0, 0, 0, 1, 0]]
 
 
+@pytest.mark.parametrize("tick_hz", TICK_RATES_HZ)
+@pytest.mark.parametrize("others", [[], [2]], ids=["all units", "some units"])
+def test_spikes_on_every_edge_are_counted_once(
+    others: list[int], tick_hz: float, train: Any, windows_over: Make
+) -> None:
+    """1, 2, 3 … spikes of one unit at each k · 0.02 s from -0.5 s on, and as many of another a tick before."""
+    mark, width = int(tick_hz), Fraction("0.02") * Fraction(str(tick_hz))
+    edge = np.repeat([mark + ceil(k * width) for k in range(-25, 26)], range(1, 52))
+    ticks = [*edge, *(edge - 1), *(mark for _ in others)]
+    spikes = train(ticks, [*[0] * len(edge), *[1] * len(edge), *others], [0, 1], tick_hz, int(2 * tick_hz))
+    batch = one_window(windows_over(spikes), mark)
+    found = torch.cat([batch.history[0], batch.counts[0]]).tolist()
+    assert found == [[k, k + 1] for k in range(1, 51)]
+
+
 @given(st.lists(st.integers(0, 59_999), max_size=300), st.integers(15_000, 45_000))
 @fixtures_are_functions
 def test_bins_hold_every_spike_of_the_horizon_once(train: Any, windows_over: Make, ticks: list[int], mark: int) -> None:
