@@ -127,5 +127,5 @@ def _serve(task: Callable[[Any], Any], pipe: Connection) -> None:
             pipe.send(answer)
         except OSError:  # nobody listens any more
             return
-        except Exception as error:  # what cannot be pickled
-            pipe.send((False, RuntimeError(f"{type(error).__name__}: {error}")))
+        except Exception as error:
+            pipe.send((False, RuntimeError(f"cannot be pickled ({type(error).__name__}: {error})")))

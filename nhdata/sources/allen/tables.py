@@ -58,13 +58,10 @@ def read_session_facts(folder: Path, session_id: str) -> dict[str, str]:
 
 def _read(path: Path) -> pd.DataFrame:
     """A table as text, by id; empty cells are NaN."""
-    try:
-        table = pd.read_csv(path, dtype=str)  # pandas before 3 makes numbers of an index_col, whatever dtype says
-    except (ValueError, OSError) as error:
-        raise SourceError(path, f"not a table ({one_line(error)})", REMEDY) from error
-    if "id" not in table:
-        raise SourceError(path, "has no column id", REMEDY)
-    table = table.set_index("id")
+    try:  # pandas before 3 makes numbers of an index_col, whatever dtype says
+        table = pd.read_csv(path, dtype=str).set_index("id")
+    except (ValueError, KeyError, OSError) as error:
+        raise SourceError(path, f"not a table with a column id ({one_line(error)})", REMEDY) from error
     if not table.index.is_unique:
         raise SourceError(path, "has an id twice", REMEDY)
     return table

@@ -303,11 +303,11 @@ def test_bad_files_are_named_with_a_remedy(cache: Path, what: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "problem"),
     [
-        ("channels.csv", "", "not a table"),
-        ("channels.csv", "a,b\n1,2\n", "has no column id"),
+        ("channels.csv", "", "not a table with a column id"),
+        ("channels.csv", "a,b\n1,2\n", "not a table with a column id"),
         ("channels.csv", "id,ecephys_structure_acronym\n1,VISp\n", "no column anterior_posterior_ccf_coordinate"),
         ("sessions.csv", "id,specimen_id\n715093703,1\n715093703,2\n", "has an id twice"),
-        ("sessions.csv", "id\n\udcff\n", "not a table"),
+        ("sessions.csv", "id\n\udcff\n", "not a table with a column id"),
     ],
 )
 def test_bad_tables_are_named_with_a_remedy(cache: Path, name: str, text: str, problem: str) -> None:
@@ -397,5 +397,5 @@ def test_the_cache_that_allensdk_wrote(realdata: Path) -> None:
 
 def test_a_table_of_sessions_that_is_none_is_named(cache: Path) -> None:
     (cache / "sessions.csv").write_text("foo\n")
-    with pytest.raises(SourceError, match=r"sessions\.csv: has no column id"):
+    with pytest.raises(SourceError, match=r"sessions\.csv: not a table with a column id"):
         load_one(cache)
