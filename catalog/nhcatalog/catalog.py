@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -24,7 +23,7 @@ from nhcatalog.selections import Selections
 from nhcatalog.snapshot import Snapshot
 from nhcatalog.state import Reader, not_there, read_history
 from nhcatalog.storage import open_files
-from nhcatalog.vacuum import GRACE_S, vacuum
+from nhcatalog.vacuum import GRACE_S, Elapsed, vacuum
 from nhcatalog.verify import verify
 
 COMPACT_EVERY = 32
@@ -67,6 +66,7 @@ class Catalog:
         content_hash: str,
         *,
         replace: bool = False,
+        since: Elapsed | None = None,
     ) -> int:
         """Put a session in: all its rows appear at once, when the log entry does.
 
@@ -81,6 +81,8 @@ class Catalog:
         content_hash : str
         replace : bool
             Whether the session may be there already; its old rows then vanish in the same entry.
+        since : Elapsed, optional
+            Time since the session's Zarr group was put at `path`; by default, since this call.
 
         Returns
         -------
@@ -92,15 +94,16 @@ class Catalog:
         SessionExists
             If the session is there and `replace` is false.
         UserError
-            If a row does not fit the registry or belongs to another session.
+            If a row does not fit the registry or belongs to another session, or if it takes so long that its files may
+            have been deleted as those of a dead writer.
         """
         row = session_row({"ingested_at": datetime.now(UTC), **session, "path": path, "content_hash": content_hash})
         session_id = row["session_id"]
-        started_s = time.monotonic()
+        since = since or Elapsed()
 
         def decide() -> tuple[int, Commit]:
             state = self._reader.state()
-            if time.monotonic() - started_s > GRACE_S / 2:
+            if since.seconds > GRACE_S / 2:
                 raise UserError(f"session {session_id}: its rows took too long to write", "add it again")
             if not state.holds(session_id):
                 return state.position, Commit("add", session_id, row, fragments)
@@ -138,7 +141,7 @@ class Catalog:
         return self._commit(decide)
 
     def _commit(self, decide: Any) -> int:
-        position = self._reader.log.append(decide)
+        position = self._reader.append(decide)
         if position % COMPACT_EVERY == 0:
             try:
                 self.compact()
@@ -169,7 +172,7 @@ class Catalog:
             {"_commit": at, "_kind": commit.kind, "session_id": commit.session_id, "_committed_at": commit.committed_at}
             for at, commit in enumerate(state.tail, start=state.checkpoint.position + 1)
         ]
-        after = pa.Table.from_pylist(tail, schema=before.schema)
+        after = pa.Table.from_pylist([row for row in tail if row["_kind"] != "rebuild"], schema=before.schema)
         rows = pa.concat_tables([before, after]).sort_by([("_commit", "descending")])
         return rows.slice(0, limit).rename_columns(["position", "kind", "session_id", "committed_at"])
 
@@ -205,9 +208,13 @@ class Catalog:
         """
         return compact(self._files, self._reader.state(), full=full)
 
-    def rebuild(self, sessions: Iterable[Session]) -> Checkpoint:
+    def rebuild(self, sessions: Iterable[Session], removed: Iterable[str] = ()) -> Checkpoint:
         """Put these sessions in the place of whatever the catalog says; see `nhcatalog.rebuild.rebuild`."""
-        return rebuild(self._files, sessions)
+        return rebuild(self._files, sessions, removed)
+
+    def fence(self) -> int:
+        """Add a log entry that changes nothing; see `nhcatalog.state.Reader.fence`."""
+        return self._reader.fence()
 
     def vacuum(self, grace_s: float = GRACE_S, *, dry_run: bool = False) -> list[str]:
         """Delete files that a checkpoint has taken the place of; see `nhcatalog.vacuum.vacuum`."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from nhcatalog.checkpoint import Checkpoint, TableFiles, file_name, n_to_fold
+from nhcatalog.errors import UserError
 from nhcatalog.files import Files
 from nhcatalog.fragment import Fragment, copy_fragment, read_rows, sorting_connection, write_fragment
 from nhcatalog.log import CatalogError
@@ -45,29 +48,52 @@ def compact(files: Files, state: State, *, full: bool = False) -> Checkpoint | N
     if not state.tail and not (full and state.checkpoint.number):
         return None
     made: list[Fragment] = []
-    try:
+    with discarded_on_error(files, made):
         history = write_fragment(files, "tables", "history", _history(state))
         made.append(history)
         tables = {}
         for name in TABLES:
             if name != "sessions":
-                with _Folding(files, state, name) as folding:
-                    tables[name], new = folding.run(full)
-                    made += new
-        checkpoint = Checkpoint(state.checkpoint.number + 1, state.position, state.checkpoint.first, history, tables)
+                tables[name], new = _Folding(files, state, name).run(full)
+                made += new
+    checkpoint = Checkpoint(state.checkpoint.number + 1, state.position, state.checkpoint.first, history, tables)
+    return checkpoint if publish_checkpoint(files, checkpoint, made) else None
+
+
+def publish_checkpoint(files: Files, checkpoint: Checkpoint, made: Sequence[Fragment]) -> bool:
+    """Create a checkpoint's file; if another process has created that checkpoint, delete the new Parquet files.
+
+    After any other error, an interruption among them, the checkpoint may exist: its files stay, and `vacuum` deletes
+    them if no checkpoint names them.
+
+    Returns
+    -------
+    bool
+        Whether this checkpoint was created.
+    """
+    try:
         files.create(file_name(checkpoint.number), checkpoint.to_json())
     except FileExistsError:
-        _discard(files, made)
-        return None
+        discard(files, made)
+        return False
+    return True
+
+
+@contextmanager
+def discarded_on_error(files: Files, made: Sequence[Fragment]) -> Iterator[None]:
+    """Delete Parquet files that nothing names yet if the block fails."""
+    try:
+        yield
     except BaseException:
-        _discard(files, made)
+        discard(files, made)
         raise
-    return checkpoint
 
 
-def _discard(files: Files, made: Sequence[Fragment]) -> None:
+def discard(files: Files, made: Sequence[Fragment]) -> None:
+    """Delete Parquet files that nothing names; those that cannot be deleted are left to `vacuum`."""
     for fragment in made:
-        files.delete(fragment.path)
+        with suppress(OSError, UserError):
+            files.delete(fragment.path)
 
 
 def _history(state: State) -> pa.Table:
@@ -111,18 +137,10 @@ class _Folding:
     def __init__(self, files: Files, state: State, table: str) -> None:
         self._files, self._state, self._table = files, state, table
         self._old = state.checkpoint.tables.get(table, TableFiles())
-        self._connection = sorting_connection()
-
-    def __enter__(self) -> _Folding:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._connection.close()
 
     def run(self, full: bool) -> tuple[TableFiles, list[Fragment]]:
         """The table's files in the next checkpoint, and those of them that are new."""
         tail = self._tail()
-        self._connection.register("tail", tail)
         dead = {*self._old.dead, *(commit for commit in self._state.ended if commit <= self._state.checkpoint.position)}
         n = len(self._old.current)
         if not full and len(dead) <= MAX_DEAD:
@@ -130,14 +148,14 @@ class _Folding:
         kept, folded = self._old.current[: len(self._old.current) - n], self._old.current[len(self._old.current) - n :]
         if not len(tail) and not folded:
             return replace(self._old, dead=tuple(sorted(dead))), []
-        self._connection.execute(f"CREATE VIEW input AS {self._input(folded)}")
-        counts = dict(
-            self._connection.execute("SELECT _commit, count(*) FROM input GROUP BY ALL ORDER BY 1").fetchall()
-        )
-        gone = {commit: rows for commit, rows in counts.items() if commit in dead or commit in self._state.ended}
-        alive = {commit: rows for commit, rows in counts.items() if commit not in gone}
-        current = list(self._write(alive))
-        superseded = list(self._write(gone))
+        with sorting_connection() as connection:
+            connection.register("tail", tail)
+            connection.execute(f"CREATE VIEW input AS {self._input(folded)}")
+            counts = dict(connection.execute("SELECT _commit, count(*) FROM input GROUP BY ALL ORDER BY 1").fetchall())
+            gone = {commit: rows for commit, rows in counts.items() if commit in dead or commit in self._state.ended}
+            alive = {commit: rows for commit, rows in counts.items() if commit not in gone}
+            current = list(self._write(connection, alive))
+            superseded = list(self._write(connection, gone))
         if sum(file.n_rows or 0 for file in (*current, *superseded)) != len(tail) + sum(f.n_rows or 0 for f in folded):
             raise CatalogError(
                 f"{self._files.locate('tables')}: a compaction of {self._table} lost rows",
@@ -172,15 +190,15 @@ class _Folding:
         paths = ", ".join("'" + self._files.local(file.path).replace("'", "''") + "'" for file in folded)
         return f"FROM read_parquet([{paths}], schema = MAP {{{schema}}}) UNION ALL BY NAME FROM tail"
 
-    def _write(self, rows_of: dict[int, int]) -> Iterator[Fragment]:
+    def _write(self, connection: duckdb.DuckDBPyConnection, rows_of: dict[int, int]) -> Iterator[Fragment]:
         """The rows of these commits, in files of at most about `FULL_ROWS`, each sorted by session."""
         for chunk in _chunks(rows_of):
             commits = [commit for commit in rows_of if chunk.first <= commit <= chunk.last]
-            self._connection.register("given", pa.table({"_commit": pa.array(commits, pa.int64())}))
-            self._connection.execute("CREATE OR REPLACE TABLE wanted AS FROM given")
-            self._connection.unregister("given")
+            connection.register("given", pa.table({"_commit": pa.array(commits, pa.int64())}))
+            connection.execute("CREATE OR REPLACE TABLE wanted AS FROM given")
+            connection.unregister("given")
             query = "FROM input WHERE _commit IN (SELECT _commit FROM wanted)"
-            yield copy_fragment(self._connection, self._files, self._table, query)
+            yield copy_fragment(connection, self._files, self._table, query)
 
 
 def _chunks(rows_of: dict[int, int]) -> list[_Chunk]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -39,6 +39,10 @@ class MissingCommit(CatalogError):
     """A log file that is not there: lost, or swept because a checkpoint took its place a moment ago."""
 
 
+class MissingFile(CatalogError):
+    """A Parquet file that the log or a checkpoint names and that is missing or cut short."""
+
+
 @dataclass(frozen=True, slots=True)
 class Commit:
     """One change: a session added, replaced or removed, or the whole catalog rebuilt.
@@ -46,7 +50,8 @@ class Commit:
     Attributes
     ----------
     kind : {'add', 'replace', 'remove', 'rebuild'}
-        A rebuild changes nothing by itself: the checkpoint that follows it does.
+        A rebuild changes nothing by itself: the checkpoint that follows it does. Without a checkpoint, it is a fence
+        (`nhcatalog.state.Reader.fence`).
     session_id : str
         '' for a rebuild.
     session : mapping
@@ -186,24 +191,3 @@ class Log:
                 f"{self._files.locate(name)}: missing, though later ones are there",
                 RESTORE,
             ) from None
-
-    def append(self, decide: Callable[[], tuple[int, Commit]]) -> int:
-        """Commit what `decide` makes of the present; again if another writer comes first.
-
-        Parameters
-        ----------
-        decide : callable
-            Gives the position that it has seen last, and the commit to put after it.
-
-        Returns
-        -------
-        int
-            The new position.
-        """
-        while True:
-            seen, commit = decide()
-            try:
-                self._files.create(file_name(seen + 1), commit.to_json())
-            except FileExistsError:
-                continue
-            return seen + 1

@@ -22,7 +22,7 @@ import duckdb
 import pyarrow as pa
 
 from nhcatalog.guard import QueryError, TooMuch, one_line, one_select
-from nhcatalog.log import RESTORE, CatalogError
+from nhcatalog.log import RESTORE, MissingFile
 from nhcatalog.macros import REGIONS, create_statements
 from nhcatalog.schema import TABLES, Column
 from nhcatalog.state import State
@@ -34,10 +34,6 @@ KEPT_ENGINES = 4
 BATCH_ROWS = 65_536
 
 Parameters = Sequence[Any] | Mapping[str, Any]
-
-
-class MissingFile(CatalogError):
-    """A file that the log names and that is missing or cut short."""
 
 
 class Engine:

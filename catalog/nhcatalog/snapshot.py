@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from nhcatalog.guard import QueryError
-from nhcatalog.query import MissingFile, Parameters, engine
+from nhcatalog.log import MissingFile
+from nhcatalog.query import Parameters, engine
 from nhcatalog.state import Entry, Reader, State
 
 

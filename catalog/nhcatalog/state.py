@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 
 from nhcatalog.arrow import column, empty_table, rows_table, scalar
 from nhcatalog.checkpoint import Checkpoint, numbers, read_checkpoint
+from nhcatalog.checkpoint import file_name as checkpoint_name
 from nhcatalog.errors import UserError
 from nhcatalog.files import Files
 from nhcatalog.fragment import Fragment
-from nhcatalog.log import RESTORE, CatalogError, Commit, Log, MissingCommit, file_name
+from nhcatalog.log import RESTORE, CatalogError, Commit, Log, MissingCommit, MissingFile, file_name
 from nhcatalog.schema import arrow_schema
 
 HISTORY_SCHEMA = pa.schema(
@@ -155,7 +156,17 @@ class Entries(Mapping[str, Entry]):
     @cached_property
     def _rows(self) -> pa.Table:
         """Rows of the sessions and their commits."""
-        state = self._state
+        try:
+            return self._read(self._state)
+        except MissingFile:
+            newer = Reader(self._state.files).state(self._state.position)
+            if newer.checkpoint.number == self._state.checkpoint.number:
+                raise
+            self._state = newer  # a vacuum has deleted the older checkpoint's files
+            return self._read(newer)
+
+    @staticmethod
+    def _read(state: State) -> pa.Table:
         before = state.alive(arrow_schema("sessions").names)
         if state.ended:
             before = before.filter(pc.invert(pc.is_in(before["_commit"], column(state.ended, pa.int64()))))
@@ -206,8 +217,8 @@ def read_history(files: Files, checkpoint: Checkpoint, columns: list[str] | None
 
     Raises
     ------
-    FileNotFoundError
-        If the file is gone.
+    MissingFile
+        If the file does not exist.
     CatalogError
         If it cannot be read.
     """
@@ -216,18 +227,18 @@ def read_history(files: Files, checkpoint: Checkpoint, columns: list[str] | None
         return empty_table(schema)
     path = checkpoint.history.path
     try:
-        file = pq.ParquetFile(files.local(path))
-        found = file.read([name for name in schema.names if name in file.schema_arrow.names])
-    except pa.ArrowInvalid as error:
-        raise CatalogError(
-            f"{files.locate(path)}: not readable ({str(error).splitlines()[0]})",
-            RESTORE,
-        ) from None
-    columns_by_name = {
-        field.name: found[field.name].cast(field.type) if field.name in found.column_names else pa.nulls(len(found))
-        for field in schema
-    }
-    return pa.table(columns_by_name, schema=schema)
+        with pq.ParquetFile(files.local(path)) as file:
+            found = file.read([name for name in schema.names if name in file.schema_arrow.names])
+        columns_by_name = {
+            field.name: found[field.name].cast(field.type) if field.name in found.column_names else pa.nulls(len(found))
+            for field in schema
+        }
+        return pa.table(columns_by_name, schema=schema)
+    except FileNotFoundError:
+        problem = f"{files.locate(path)}: missing, though checkpoint {checkpoint.number} names it"
+        raise MissingFile(problem, RESTORE) from None
+    except (pa.ArrowException, OSError) as error:
+        raise CatalogError(f"{files.locate(path)}: not readable ({str(error).splitlines()[0]})", RESTORE) from None
 
 
 class Reader:
@@ -240,9 +251,12 @@ class Reader:
 
     def checkpoint(self) -> Checkpoint:
         """The newest checkpoint."""
-        newest = max(numbers(self.files), default=0)
-        if newest != self._checkpoint.number:
-            self._checkpoint = read_checkpoint(self.files, newest)
+        while (newest := max(numbers(self.files), default=0)) != self._checkpoint.number:
+            try:
+                self._checkpoint = read_checkpoint(self.files, newest)
+            except FileNotFoundError:
+                if max(numbers(self.files), default=0) == newest:
+                    raise CatalogError(f"{self.files.locate(checkpoint_name(newest))}: missing", RESTORE) from None
         return self._checkpoint
 
     def state(self, at: int | None = None) -> State:
@@ -258,16 +272,70 @@ class Reader:
             try:
                 tail = self.log.after(checkpoint.position)
                 return self._pin(checkpoint, tail, at)
-            except (FileNotFoundError, MissingCommit) as error:
+            except (FileNotFoundError, MissingCommit, MissingFile) as error:
                 # A checkpoint made meanwhile may have taken the place of what is gone.
                 if self.checkpoint().number != checkpoint.number:
                     continue
-                if isinstance(error, MissingCommit):
+                if isinstance(error, CatalogError):
                     raise
                 raise CatalogError(
                     f"{error.filename}: missing, though checkpoint {checkpoint.number} names it",
                     RESTORE,
                 ) from None
+
+    def append(self, decide: Callable[[], tuple[int, Commit]]) -> int:
+        """Commit what `decide` makes of the present; again if another writer comes first.
+
+        Parameters
+        ----------
+        decide : callable
+            Returns the position that it has seen last, and the commit to put after it.
+
+        Returns
+        -------
+        int
+            The new position.
+        """
+        while True:
+            seen, commit = decide()
+            name = file_name(seen + 1)
+            try:
+                self.files.create(name, commit.to_json())
+            except FileExistsError:
+                continue
+            if self._stands(seen + 1, commit):
+                return seen + 1
+            self.files.delete(name)
+
+    def fence(self) -> int:
+        """Add a log entry that changes nothing, and return its position.
+
+        A writer that decided on an earlier state and was paused since finds the next position taken, and decides again.
+        """
+        return self.append(lambda: (self.state().position, Commit("rebuild", "")))
+
+    def _stands(self, position: int, commit: Commit) -> bool:
+        """Whether a log entry just created is part of the log.
+
+        It is not if the writer was paused before creating it while others committed, made a checkpoint past that
+        position, and deleted the log file that had its name.
+        """
+        checkpoint = self.checkpoint()
+        if checkpoint.position < position:
+            return True
+        if commit.kind == "rebuild":
+            return False
+        try:
+            history = read_history(self.files, checkpoint, ["_commit", "_committed_at"])
+        except MissingFile:
+            if self.checkpoint().number == checkpoint.number:
+                raise
+            return self._stands(position, commit)
+        same = pc.and_(
+            pc.equal(history["_commit"], scalar(position, pa.int64())),
+            pc.equal(history["_committed_at"], scalar(commit.committed_at, pa.string())),
+        )
+        return bool(pc.any(same).as_py())
 
     def _pin(self, checkpoint: Checkpoint, tail: tuple[Commit, ...], at: int | None) -> State:
         head = checkpoint.position + len(tail)

@@ -11,6 +11,7 @@ from nhcatalog.files import Files
 from nhcatalog.fragment import Fragment, parquet_file, read_rows
 from nhcatalog.log import CatalogError, Commit, Log
 from nhcatalog.schema import TABLES
+from nhcatalog.selections import Selections
 from nhcatalog.state import Reader, State, read_history
 
 
@@ -20,17 +21,31 @@ def verify(files: Files) -> list[str]:
     Reads every file whole: the log and the newest checkpoint can be parsed and fit together, every Parquet file that
     they name has its size and its rows and decodes, and every row belongs to one commit of a session.
     """
+    problems: list[str] = []
     try:
         state = Reader(files).state()
+        problems += _tail(state)
+        history = read_history(files, state.checkpoint)
+        problems += _log(files, state, history)
+        problems += _checkpoint(state, history)
     except CatalogError as error:
-        return [str(error)]
-    return [*_log(files, state), *_checkpoint(state), *_tail(state)]
+        problems.append(str(error))
+    return [*problems, *_selections(files)]
 
 
-def _log(files: Files, state: State) -> Iterator[str]:
+def _selections(files: Files) -> Iterator[str]:
+    selections = Selections(files)
+    for name in selections.names():
+        try:
+            selections.read(name)
+        except CatalogError as error:
+            yield str(error)
+
+
+def _log(files: Files, state: State, history: pa.Table) -> Iterator[str]:
     """Log files that a checkpoint has taken the place of and that are still there must say what it says."""
-    history = read_history(files, state.checkpoint, ["_commit", "_kind", "session_id", "_committed_at"])
-    known = {row["_commit"]: (row["_kind"], row["session_id"], row["_committed_at"]) for row in history.to_pylist()}
+    rows = history.select(["_commit", "_kind", "session_id", "_committed_at"]).to_pylist()
+    known = {row["_commit"]: (row["_kind"], row["session_id"], row["_committed_at"]) for row in rows}
     log = Log(files)
     for position in log.positions():
         if state.checkpoint.first < position <= state.checkpoint.position:
@@ -44,9 +59,8 @@ def _log(files: Files, state: State) -> Iterator[str]:
                 yield f"log position {position} says {said}, checkpoint {state.checkpoint.number} {known.get(position)}"
 
 
-def _checkpoint(state: State) -> Iterator[str]:
+def _checkpoint(state: State, history: pa.Table) -> Iterator[str]:
     files, checkpoint = state.files, state.checkpoint
-    history = read_history(files, checkpoint)
     if checkpoint.history is not None:
         yield from _file(files, checkpoint.history)
     commits = set(history["_commit"].to_pylist())
@@ -61,7 +75,11 @@ def _checkpoint(state: State) -> Iterator[str]:
             yield from problems
             if problems:
                 continue
-            rows = read_rows(files.read(file.path), ["_commit", "session_id"])
+            try:
+                rows = read_rows(files.read(file.path), ["_commit", "session_id"])
+            except (FileNotFoundError, pa.ArrowInvalid) as error:
+                yield f"{files.locate(file.path)}: does not decode ({str(error).splitlines()[0]})"
+                continue
             pairs = rows.group_by(["_commit", "session_id"]).aggregate([]).to_pylist()
             for commit, session_id in ((pair["_commit"], pair["session_id"]) for pair in pairs):
                 if owner.get(commit) != session_id:

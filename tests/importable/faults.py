@@ -118,13 +118,12 @@ def sample(
     operations : sequence of Operation
         As recorded.
     label : callable
-        Operations of the same label are alike: the first and the last of them are hit.
+        Operations of the same label are alike: the first is hit before, the last after it takes effect.
     """
     of: dict[str, list[int]] = {}
     for k, operation in enumerate(operations):
         of.setdefault(label(operation), []).append(k)
-    chosen = sorted({k for alike in of.values() for k in (alike[0], alike[-1])})
-    hits = [(k, when) for k in chosen for when in ("before", "after")]
+    hits = sorted(hit for alike in of.values() for hit in ((alike[0], "before"), (alike[-1], "after")))
     return [Fault(k, when, ERRORS[n % len(ERRORS)]) for n, (k, when) in enumerate(hits)]  # type: ignore[arg-type]
 
 
