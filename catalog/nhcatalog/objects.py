@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -163,8 +163,8 @@ class ObjectFiles:
 
     def _keep(self, found: Sequence[obstore.ObjectMeta]) -> dict[str, obstore.ObjectMeta]:
         """By name; what is known of them is remembered. Without the empty objects ``folder/`` that some tools make."""
-        keys = {one["path"] for one in found if not one["size"]}
-        folders = {key for key in keys if any(one["path"].startswith(f"{key}/") for one in found)}
+        empty = {one["path"] for one in found if not one["size"]}
+        folders = {parent for one in found for parent in _parents(one["path"]) if parent in empty} if empty else set()
         kept = {self._name(one["path"]): one for one in found if one["path"] not in folders}
         self._versions |= {name: _Version(one["e_tag"] or "", one["size"]) for name, one in kept.items()}
         return kept
@@ -175,3 +175,11 @@ class ObjectFiles:
     @property
     def _store(self) -> S3Store:
         return open_bucket(self._url.bucket)
+
+
+def _parents(key: str) -> Iterator[str]:
+    """The folders above a key."""
+    at = key.find("/")
+    while at >= 0:
+        yield key[:at]
+        at = key.find("/", at + 1)

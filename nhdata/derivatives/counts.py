@@ -8,6 +8,8 @@ own.
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
 import os
 import shutil
@@ -41,7 +43,9 @@ from nhdata.workers import Workers, run_tasks
 VERSION = 1
 STAGING = ".staging"
 STALE_S = 86_400
-TRIES = 10  # other writers of the same session may come between two renames
+_AT_FDCWD = -100  # paths are relative to the working directory
+_SWAP = 2
+TRIES = 10
 Dtype = Literal["u1", "u2"]
 
 
@@ -67,9 +71,10 @@ def write_counts(
 ) -> Report:
     """Count the spikes of every unit in bins, out of core, session by session.
 
-    A session is staged and then moved into place, so that it is there whole or not at all; one that is there with
-    the same spikes, units, bins and type is skipped, and the same call again goes on from where it was. Counts are
-    exact: a spike on an edge opens its bin. A last bin cut off by the session's end is left out.
+    A session is staged and then moved into place in one step, so that a reader finds its older or its newer counts at
+    any time; one that is there with the same spikes, units, bins and type is skipped, and the same call again goes on
+    from where it was. Counts are exact: a spike on an edge opens its bin. A last bin cut off by the session's end is
+    left out.
 
     Parameters
     ----------
@@ -225,20 +230,58 @@ def count_block(
 
 
 def _move(folder: Path, place: Path) -> None:
-    """`folder` to where `place` is; what was there goes away. A session's old counts are never mixed with new ones."""
+    """Move `folder` to `place`; the caller deletes what is at `folder` then: the older counts, if there were any.
+
+    The two are exchanged in one step, so that a reader finds the older or the newer counts at any time. File systems
+    that cannot do so (NFS) move the older ones away first; they are put back if the new ones cannot follow.
+    """
     for k in range(TRIES):
-        old = folder.with_name(f"{folder.name}.old{k}")
-        with suppress(FileNotFoundError):
-            os.rename(place, old)
         try:
-            os.rename(folder, place)
-        except OSError:
-            if k == TRIES - 1 or not place.exists():
+            if not place.exists():
+                os.rename(folder, place)
+            else:
+                _exchange_or_replace(folder, place)
+        except OSError:  # another writer of the same session may have come between
+            if k == TRIES - 1:
                 raise
         else:
             return
-        finally:
-            shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange_or_replace(folder: Path, place: Path) -> None:
+    try:
+        _exchange(folder, place)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        _replace(folder, place)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Exchange two folders in one step. Raises OSError where the system or the file system cannot."""
+    library = ctypes.CDLL(None, use_errno=True)
+    here, paths = ctypes.c_int(_AT_FDCWD), (os.fsencode(one), os.fsencode(other))
+    if hasattr(library, "renameat2"):  # Linux
+        failed = library.renameat2(here, paths[0], here, paths[1], ctypes.c_uint(_SWAP))
+    elif hasattr(library, "renamex_np"):  # macOS
+        failed = library.renamex_np(*paths, ctypes.c_uint(_SWAP))
+    else:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    if failed:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(other))
+
+
+def _replace(folder: Path, place: Path) -> None:
+    """As `_exchange`, in two steps; what was at `place` is deleted."""
+    old = folder.with_name(f"{folder.name}.old")
+    try:
+        with suppress(FileNotFoundError):
+            os.rename(place, old)
+        os.rename(folder, place)
+    finally:
+        with suppress(OSError):  # in vain where the new counts are there
+            os.rename(old, place)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _sweep(staging: Path) -> None:

@@ -40,7 +40,9 @@ def add_session(root: Place, encoded: Encoded, *, replace: bool = False) -> str:
     with staged(root) as folder:
         write_session(folder, encoded)
         row, tables = catalog_rows(Session(folder))
-        path = publish(root, folder, encoded.attributes)
+        published = publish(root, folder, encoded.attributes)
     content_hash = encoded.attributes["content_hash"]
-    Catalog(root / "catalog").add(row, tables, path=path, content_hash=content_hash, replace=replace)
-    return path
+    Catalog(root / "catalog").add(
+        row, tables, path=published.path, content_hash=content_hash, replace=replace, since=published.since
+    )
+    return published.path

@@ -14,13 +14,14 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nhcatalog.errors import UserError
 from nhcatalog.files import Files, LocalFiles
 from nhcatalog.parallel import in_parallel
 from nhcatalog.place import Place, Url
 from nhcatalog.storage import open_files
+from nhcatalog.vacuum import Elapsed
 from nhdata.store.layout import STAGING, STORE_VERSION
 
 UPLOADS_AT_ONCE = 8
@@ -139,8 +140,15 @@ def staged(root: Place) -> Iterator[Path]:
             folder.parent.rmdir()
 
 
-def publish(root: Place, folder: Path, attributes: dict[str, Any]) -> str:
-    """Put a staged session where the catalog will point, and return that path relative to `root`.
+class Published(NamedTuple):
+    """Where a session was put, relative to the store, and the time since then."""
+
+    path: str
+    since: Elapsed
+
+
+def publish(root: Place, folder: Path, attributes: dict[str, Any]) -> Published:
+    """Put a staged session where the catalog will point.
 
     Raises
     ------
@@ -153,14 +161,16 @@ def publish(root: Place, folder: Path, attributes: dict[str, Any]) -> str:
     return _move(root, folder, parent, attributes)
 
 
-def _move(root: Path, folder: Path, parent: str, attributes: dict[str, Any]) -> str:
+def _move(root: Path, folder: Path, parent: str, attributes: dict[str, Any]) -> Published:
     """By one rename, to ``sessions/<source>/<session_id>``.
 
-    Where that is taken, by an older version of the session that readers may hold open, it is ``<session_id>.v2`` and
-    so on. A folder left by a writer that died before its commit is taken over if its attributes are the same, the
-    content's hash and the version of the software among them.
+    Where that is taken, by an older version of the session that readers may hold open or by what a writer left that
+    died before its commit, it is ``<session_id>.v2`` and so on. What is there is never named by a later commit: a
+    sweep may be about to remove it.
     """
     sync_tree(folder)
+    since = Elapsed()
+    os.utime(folder)  # a sweep counts from here
     if not (root / parent / _DOCUMENT).exists():
         _create_group(LocalFiles(root), parent)
     for generation in range(1, 1_000_000):
@@ -170,14 +180,13 @@ def _move(root: Path, folder: Path, parent: str, attributes: dict[str, Any]) -> 
         except OSError:
             if not (root / path).exists():
                 raise
-            if root_attributes(root / path) != attributes:
-                continue
+            continue
         sync(root / parent)
-        return path
+        return Published(path, since)
     raise AssertionError("a million versions of one session")
 
 
-def _upload(root: Url, folder: Path, parent: str, session_id: str) -> str:
+def _upload(root: Url, folder: Path, parent: str, session_id: str) -> Published:
     """To ``sessions/<source>/<session_id>.<16 random digits>``, where nobody else writes; its own document last."""
     from nhcatalog.objects import ObjectFiles
 
@@ -188,11 +197,12 @@ def _upload(root: Url, folder: Path, parent: str, session_id: str) -> str:
         lambda name: files.write(f"{path}/{name}", folder / name), found.keys() - {_DOCUMENT}, at_once=UPLOADS_AT_ONCE
     )
     _create_group(files, parent)
+    since = Elapsed()
     files.write(f"{path}/{_DOCUMENT}", folder / _DOCUMENT)
     there = {name: stat.n_bytes for name, stat in files.walk(path).items()}
     if there != {f"{path}/{name}": stat.n_bytes for name, stat in found.items()}:
         raise UserError(f"{files.locate(path)}: not all that was written is there", "ingest the session again")
-    return path
+    return Published(path, since)
 
 
 def sync_tree(folder: Path) -> None:

@@ -21,9 +21,9 @@ def rebuild_catalog(
 ) -> tuple[int, dict[str, str]]:
     """Read every session's own group and put the catalog's rows of it in the place of what the catalog says.
 
-    Of a catalog that can be read, its sessions are kept as they are, those removed stay removed, and sessions that it
-    never named are left to `nhdata.store.sweep`. Of one that cannot, or that names none, all sessions in the store are
-    taken; of two with one id the one that was put in place last.
+    Where the catalog can be read, its sessions are kept as they are, those removed stay removed, and sessions that it
+    never named are added: their log entries were lost, or their writer died before it created one. Where it cannot be
+    read, all sessions in the store are taken; of two with one id the one that was put in place last.
 
     Parameters
     ----------
@@ -48,17 +48,18 @@ def rebuild_catalog(
     catalog = open_catalog(path)
     try:
         entries = dict(catalog.snapshot().entries)
-        ingested_at = {entry.path: entry.session["ingested_at"] for entry in entries.values()}
-        paths = sorted(ingested_at) or _groups(root)
+        ever, named = set(catalog.log()["session_id"].to_pylist()), catalog.paths()
     except CatalogError:
-        ingested_at, paths = {}, _groups(root)
+        entries, ever, named = {}, set(), set()
+    ingested_at = {entry.path: entry.session["ingested_at"] for entry in entries.values()}
+    paths = [*sorted(ingested_at), *(group for group in _groups(root) if group not in named)]
     failed: dict[str, str] = {}
 
     def rows() -> Iterator[Rows]:
         newest: dict[str, str] = {}
         for group in paths:
             session = _session(root, group, failed)
-            if session is not None:
+            if session is not None and (group in ingested_at or session.session_id not in ever):
                 newest[session.session_id] = group
         for group in newest.values():
             on_session(group, len(newest))
@@ -72,7 +73,7 @@ def rebuild_catalog(
                 known = {"path": group, "content_hash": session.attrs["content_hash"]}
                 yield {**row, **known, "ingested_at": ingested_at.get(group)}, tables
 
-    made = catalog.rebuild(rows())
+    made = catalog.rebuild(rows(), removed=sorted(ever - entries.keys()))
     return made.position, failed
 
 

@@ -31,7 +31,7 @@ class Unclaimed(NamedTuple):
     unnamed : list of Path or Url
         Whole sessions whose ids the log never names. A writer that died just before its commit leaves one; a catalog
         that was lost, in part or altogether, leaves many. Nothing tells the two apart, so they are never swept.
-        Ingested again, a session is in the catalog, and what was left of it is taken over or becomes a leftover.
+        Ingested again, a session is in the catalog, and what was left of it becomes a leftover.
     """
 
     leftovers: list[Place]
@@ -63,8 +63,20 @@ def unclaimed(path: AnyPlace, grace_s: float = GRACE_S) -> Unclaimed:
 
 
 def sweep(path: AnyPlace, grace_s: float = GRACE_S) -> Unclaimed:
-    """Remove the leftovers of a store, and nothing else; returns what was found."""
+    """Remove the leftovers of a store, and nothing else; returns what was found.
+
+    A session that is committed meanwhile is not removed: a log entry that changes nothing (a fence) makes the commit of
+    a paused writer fail, and the catalog is read again after it.
+    """
     found = unclaimed(path, grace_s)
+    root = to_place(path)
+    if any(place.parent != root / "sessions" / STAGING for place in found.leftovers if isinstance(place, Path)) or any(
+        isinstance(place, Url) for place in found.leftovers
+    ):
+        catalog = Catalog(root / "catalog")
+        catalog.fence()
+        named = {root / name for name in catalog.paths()}
+        found = found._replace(leftovers=[place for place in found.leftovers if place not in named])
     for place in found.leftovers:
         if isinstance(place, Url):
             files = open_files(place)
@@ -91,7 +103,17 @@ def _session_id(root: Place, name: str) -> str | None:
 def _on_disk(root: Path) -> dict[str, float]:
     """When each folder of a session was made, by path relative to the store."""
     folders = (p for p in (root / "sessions").glob("*/*") if p.is_dir() or p.parent.name == STAGING)
-    return {p.relative_to(root).as_posix(): p.stat().st_mtime for p in folders}
+    return {p.relative_to(root).as_posix(): _last_change(p) for p in folders}
+
+
+def _last_change(folder: Path) -> float:
+    """When a session was put in its place, or anything was written below a folder that is staged."""
+    paths = [folder, *folder.rglob("*")] if folder.parent.name == STAGING else [folder]
+    changed_s = 0.0
+    for path in paths:
+        with suppress(FileNotFoundError):  # moved into place meanwhile
+            changed_s = max(changed_s, path.stat().st_mtime)
+    return changed_s or time.time()
 
 
 def _in_bucket(root: Url) -> dict[str, float]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 
 from nhcatalog.catalog import Catalog
 from nhcatalog.errors import UserError
@@ -16,10 +17,12 @@ from nhcatalog.place import AnyPlace, Place
 from nhcatalog.snapshot import Snapshot
 from nhcatalog.state import Entry
 from nhcatalog.storage import open_files
+from nhdata.features.reference import reference_features
+from nhdata.features.trains import spike_trains
 from nhdata.recording import Provenance, Recording, Series, Spikes
 from nhdata.store.digest import content_hash
 from nhdata.store.groups import open_group
-from nhdata.store.layout import SCHEMA_VERSION, block_offsets
+from nhdata.store.layout import SCHEMA_VERSION, block_offsets, tick_at
 from nhdata.store.session import Session
 from nhdata.store.store import checked_store
 from nhdata.store.ticks import Clock
@@ -163,10 +166,12 @@ def _content(session: Session) -> Iterator[tuple[str, str]]:
     units = session.units()
     if not np.array_equal(np.bincount(unit, minlength=session.n_units), units["n_spikes"]):
         yield "counts", "units/n_spikes does not fit spikes/unit"
-    again, stored = session.features(*_window(session)).values, session.features().values
+    start, stop = (tick_at(t, session.t_start_s, session.tick_hz) for t in _window(session))
+    trains = spike_trains(tick, unit, n_units=session.n_units, tick_hz=session.tick_hz, pieces=[(start, stop)])
+    again, stored = reference_features(trains), session.features().values
     if not np.allclose(again, stored, rtol=1e-9, atol=1e-12, equal_nan=True):  # older versions rounded the last digit
         yield "counts", "features/reference does not fit the spikes"
-    if stored_hash(session) != session.attrs["content_hash"]:
+    if stored_hash(session, tick, unit) != session.attrs["content_hash"]:
         yield "hash", "the content is not what content_hash says"
 
 
@@ -175,9 +180,8 @@ def _window(session: Session) -> tuple[float, float]:
     return attrs["window_start_s"], attrs["window_stop_s"]
 
 
-def stored_hash(session: Session) -> str:
-    """The content hash of a session as it lies in the store."""
-    tick, unit = session.ticks()
+def stored_hash(session: Session, tick: NDArray[np.uint32], unit: NDArray[np.uint16]) -> str:
+    """The content hash of a session as it lies in the store, given its decoded spikes."""
     attrs = session.attrs
     recording = Recording(
         source=session.source,

@@ -290,3 +290,18 @@ def test_a_profile_has_credentials(bucket: str, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("AWS_PROFILE", "not-there")
     with pytest.raises(UserError, match="not-there"):
         files.read("x")
+
+
+def test_empty_objects_cost_no_more_than_others(bucket: str) -> None:
+    """A store may have as many of them as it has empty chunks; each is looked at a few times."""
+    looked: list[str] = []
+
+    class Meta(dict):  # type: ignore[type-arg]
+        def __getitem__(self, name: str) -> object:
+            looked.append(name)
+            return super().__getitem__(name)
+
+    names = ["a", *(f"a/{k}" for k in range(500))]
+    kept = open_files(bucket)._keep([Meta(path=name, size=0, e_tag="x") for name in names])  # type: ignore[arg-type]
+    assert list(kept) == names[1:]
+    assert len(looked) < 10 * len(names)

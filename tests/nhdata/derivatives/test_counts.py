@@ -1,9 +1,12 @@
 """Counts of many sessions on disk: equal to brute force whatever the blocks, whole, resumable, never wrapped."""
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from faults import ERRORS, Fault, inject, record
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -169,7 +173,19 @@ def test_processes_write_the_same(store, tmp_path):
         assert opened(tmp_path / "one.zarr", session_id).identical(opened(tmp_path / "two.zarr", session_id))
 
 
-def test_two_writers_of_one_session_do_not_hurt_each_other(tmp_path, monkeypatch):
+@pytest.fixture(params=["exchange", "two renames"])
+def exchange(request, monkeypatch):
+    """Where folders can be exchanged in one step, and where they cannot."""
+
+    def unsupported(one, other):
+        raise OSError(errno.EINVAL, "not supported")
+
+    if request.param == "two renames":
+        monkeypatch.setattr(module, "_exchange", unsupported)
+    return request.param
+
+
+def test_two_writers_of_one_session_do_not_hurt_each_other(tmp_path, monkeypatch, exchange):
     place = tmp_path / "session"
     rename, came = os.rename, []
 
@@ -185,7 +201,40 @@ def test_two_writers_of_one_session_do_not_hurt_each_other(tmp_path, monkeypatch
     module._move(tmp_path / "mine", place)
     assert came
     assert [p.name for p in place.iterdir()] == ["counts"]
-    assert [p.name for p in tmp_path.iterdir()] == ["session"]
+    assert {p.name for p in tmp_path.iterdir()} <= {"session", "mine"}  # the caller deletes what it staged
+
+
+def test_a_session_always_has_its_older_or_its_newer_counts(tmp_path, exchange):
+    place, folder = tmp_path / "session", tmp_path / "staged"
+
+    def move():
+        try:
+            module._move(folder, place)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def prepare():
+        for path, content in ((place, "older"), (folder, "newer")):
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir()
+            (path / "counts").write_text(content)
+
+    prepare()
+    with record(tmp_path) as operations:
+        move()
+    kinds = [operation.label for operation in operations]
+    if exchange == "exchange":  # nothing comes between: only the older counts are deleted
+        assert kinds == ["unlink staged/counts", "rmdir staged"]
+    for fault in (Fault(k, when, error) for k in range(len(kinds)) for when in ("before", "after") for error in ERRORS):
+        prepare()
+        with inject(fault, tmp_path) as state, suppress(KeyboardInterrupt, SystemExit, OSError):
+            move()
+        assert state.fired
+        assert (place / "counts").read_text() in ("older", "newer"), fault
+        prepare()
+        move()
+        assert (place / "counts").read_text() == "newer"
+        assert {path.name for path in tmp_path.iterdir()} <= {"session", "staged.old"}
 
 
 SLOW = """

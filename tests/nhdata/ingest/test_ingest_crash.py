@@ -83,7 +83,7 @@ def test_an_interruption_while_writing_leaves_no_staging(root, sortings, hashes,
     assert len(ingest(root, "phy", [sortings]).ingested) == 2
 
 
-def test_a_session_that_was_moved_but_not_committed_does_not_exist_and_is_taken_over(root, sortings, tree, monkeypatch):
+def test_a_session_that_was_moved_but_not_committed_does_not_exist_and_is_swept(root, sortings, tree, monkeypatch):
     def power_cut(*args, **kwargs):
         raise KeyboardInterrupt
 
@@ -94,10 +94,13 @@ def test_a_session_that_was_moved_but_not_committed_does_not_exist_and_is_taken_
     assert nhdata.open(root).session_ids == []
     (orphan,) = (path for path in (root / "sessions" / "phy").iterdir() if path.is_dir())
     before = tree(orphan)
+    assert sweep(root, grace_s=0).leftovers == []  # no session of that id is in the catalog: it may have been lost
     (done,) = ingest(root, "phy", [sortings / "a"]).ingested
-    assert nhdata.open(root).session(done.session_id).path == orphan
+    path = nhdata.open(root).session(done.session_id).path
+    assert path != orphan
     assert tree(orphan) == before
-    assert sorted(os.listdir(root / "sessions" / "phy")) == sorted([orphan.name, "zarr.json"])
+    assert sweep(root, grace_s=0).leftovers == [orphan]
+    assert sorted(os.listdir(root / "sessions" / "phy")) == sorted([path.name, "zarr.json"])
 
 
 KILLED_WRITERS = """

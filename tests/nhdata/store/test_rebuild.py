@@ -14,6 +14,7 @@ from nhcatalog.schema import TABLES
 from nhdata.store.commit import add_session
 from nhdata.store.encode import encode
 from nhdata.store.rebuild import rebuild_catalog
+from nhdata.store.sweep import sweep
 
 
 def everything(store: Path) -> dict[str, list[dict]]:
@@ -114,3 +115,15 @@ def test_rows_are_checked(tmp_path: Path) -> None:
         Catalog(tmp_path).rebuild([(row, {}), (row, {})])
     assert Catalog(tmp_path).snapshot().position == 0
     assert not np.any([p.is_file() for p in tmp_path.rglob("*")])
+
+
+def test_sessions_that_the_log_lost_are_added_and_those_removed_stay_removed(store: Path, recording, put) -> None:
+    put(store, recording(session_id="five"))
+    (store / "catalog" / "log" / "0000000007.json").unlink()  # the last entry: nothing tells that it was there
+    assert nhdata.open(store).session_ids == ["one", "three", "two"]
+    for _ in range(2):
+        assert rebuild_catalog(store)[1] == {}
+        assert nhdata.open(store).session_ids == ["five", "one", "three", "two"]
+        assert nhdata.open(store).session("one").attrs["subject"] == "renamed"
+    assert sorted(place.name for place in sweep(store, grace_s=0).leftovers) == ["four", "one"]
+    assert Catalog(store / "catalog").verify() == []

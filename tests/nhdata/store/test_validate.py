@@ -16,6 +16,7 @@ from nhcatalog.catalog import Catalog
 from nhdata.ingest import ingest
 from nhdata.sources import SourceOptions
 from nhdata.store.rebuild import rebuild_catalog
+from nhdata.store.shards import SpikeShards
 from nhdata.store.sweep import sweep, unclaimed
 from nhdata.store.validate import validate
 
@@ -180,5 +181,21 @@ def test_sweep_spares_the_session_of_a_log_that_lost_its_end(store: Path) -> Non
 def test_age_decides(store: Path) -> None:
     staged = Path(shutil.copytree(group(store), store / "sessions" / ".staging" / "abc"))
     past = time.time() - 7200
-    os.utime(staged, (past, past))
+    for written in (staged, *staged.rglob("*")):
+        os.utime(written, (past, past))
     assert unclaimed(store).leftovers == [staged]
+    (staged / "spikes" / "tick" / "zarr.json").touch()  # a writer has been at work in it for two hours
+    assert unclaimed(store).leftovers == []
+    os.utime(staged / "spikes" / "tick" / "zarr.json", (past, past))
+
+
+def test_a_deep_check_decodes_the_spikes_once(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, ranges = SpikeShards.read, []
+
+    def counted(shards: SpikeShards, lo: int, hi: int) -> object:
+        ranges.append((lo, hi))
+        return read(shards, lo, hi)
+
+    monkeypatch.setattr(SpikeShards, "read", counted)
+    assert validate(store, deep=True) == []
+    assert len(ranges) == len(nhdata.open(store).session_ids)
