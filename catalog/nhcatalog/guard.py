@@ -63,7 +63,28 @@ def one_select(connection: duckdb.DuckDBPyConnection, query: str) -> duckdb.Stat
     return statements[0]
 
 
-def one_line(error: Exception) -> str:
+def as_subquery(query: str) -> str:
+    """Return the text of a statement in parentheses, without the semicolons and comments at its end.
+
+    Examples
+    --------
+    >>> as_subquery("select 1; -- one")
+    '(select 1)'
+    """
+    content = query.encode(errors="surrogatepass")  # DuckDB counts bytes
+    ends = [(at, str(kind)) for at, kind in duckdb.tokenize(query)]
+    stop = len(content)
+    while ends:
+        at, kind = ends.pop()
+        token = content[at:stop].strip()
+        is_open = token.startswith(b"/*") and not token.endswith(b"*/")  # DuckDB says what is wrong with it
+        if is_open or not (kind.endswith("comment") or token == b";"):
+            break
+        stop = at
+    return f"({content[:stop].decode(errors='surrogatepass').rstrip()})"
+
+
+def one_line(error: BaseException) -> str:
     """DuckDB's message, suggestions included, without its picture of the SQL."""
     return " ".join(str(error).split("\n\nLINE ")[0].split())
 

@@ -15,13 +15,14 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from nhcatalog.guard import QueryError, TooMuch, one_line, one_select
+from nhcatalog.guard import QueryError, TooMuch, as_subquery, one_line, one_select
 from nhcatalog.log import RESTORE, MissingFile
 from nhcatalog.macros import REGIONS, create_statements
 from nhcatalog.schema import TABLES, Column
@@ -88,16 +89,25 @@ class Engine:
         with self._errors(watch):
             statement = one_select(cursor, query)
             reader = cursor.sql(statement, params=params).to_arrow_reader(BATCH_ROWS)
-        return reader.schema, self._batches(reader, watch)
+        return reader.schema, self._batches(cursor, reader, watch)
 
-    def _batches(self, reader: pa.RecordBatchReader, watch: _Watchdog) -> Iterator[pa.RecordBatch]:
+    def columns(self, query: str, params: Parameters | None = None) -> list[str]:
+        """Return the names of a query's columns without executing it. Raises QueryError and MissingFile as `stream`."""
+        cursor = self.connection.cursor()
+        with self._errors(_Watchdog(cursor, None)):
+            one_select(cursor, query)
+            described = cursor.execute(f"DESCRIBE {as_subquery(query)}", params).fetchall()
+        return [str(row[0]) for row in described]
+
+    def _batches(
+        self, cursor: duckdb.DuckDBPyConnection, reader: pa.RecordBatchReader, watch: _Watchdog
+    ) -> Iterator[pa.RecordBatch]:
         try:
             while True:
                 with self._errors(watch):
-                    try:
-                        batch = reader.read_next_batch()
-                    except StopIteration:
-                        return
+                    batch = _next_batch(cursor, reader)
+                if batch is None:
+                    return
                 yield batch
         finally:
             watch.stop()
@@ -107,20 +117,43 @@ class Engine:
     def _errors(self, watch: _Watchdog) -> Iterator[None]:
         try:
             yield
-        except (duckdb.Error, pa.ArrowException, OSError) as error:
+        except (duckdb.Error, pa.ArrowException, OSError, RuntimeError) as error:
             watch.stop()
             if watch.fired:
                 problem = f"the query took longer than {watch.time_s:g} s"
                 raise TooMuch(problem, "ask for less, or allow more time") from None
-            if isinstance(error, duckdb.InterruptException) or "INTERRUPT" in str(error):
-                raise KeyboardInterrupt from None
+            if type(error) is RuntimeError:
+                if str(error) == "Query interrupted":  # what DuckDB makes of a signal
+                    raise KeyboardInterrupt from None
+                raise
             check_files(self._state)
-            if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in str(error):
+            # errors of a later batch pass through Arrow, which keeps their text only
+            if isinstance(error, duckdb.OutOfMemoryException) or str(error).startswith("Out of Memory Error"):
                 advice = f"ask for fewer rows or columns (the limit is {self._memory_limit})"
                 raise TooMuch(one_line(error), advice) from None
             raise QueryError(one_line(error), remedy(str(error))) from None
         except BaseException:
             watch.stop()
+            raise
+
+
+def _next_batch(cursor: duckdb.DuckDBPyConnection, reader: pa.RecordBatchReader) -> pa.RecordBatch | None:
+    """Read one batch; None at the end. Ctrl-C interrupts the query, which Arrow alone would not notice."""
+
+    def read() -> pa.RecordBatch | None:
+        try:
+            return reader.read_next_batch()
+        except StopIteration:
+            return None
+
+    if threading.current_thread() is not threading.main_thread():
+        return read()
+    with ThreadPoolExecutor(1) as thread:
+        reading = thread.submit(read)
+        try:
+            return reading.result()
+        except KeyboardInterrupt:
+            cursor.interrupt()
             raise
 
 
@@ -154,6 +187,8 @@ def check_files(state: State) -> None:
     for owner, file in named:
         if sizes.get(file.path) != file.n_bytes:
             fault = "cut short or changed" if file.path in sizes else "missing"
+            with _lock:
+                _engines.pop(state.key, None)
             raise MissingFile(
                 f"{state.files.locate(file.path)}: {fault}, though the log names it for {owner}",
                 RESTORE,
@@ -187,7 +222,7 @@ def engine(state: State) -> Engine:
     return made
 
 
-_engines: OrderedDict[tuple[str, int, int], Engine] = OrderedDict()
+_engines: OrderedDict[tuple[str, ...], Engine] = OrderedDict()
 _lock = threading.Lock()
 
 

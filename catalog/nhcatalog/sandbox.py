@@ -25,10 +25,11 @@ import pyarrow as pa
 
 from nhcatalog.confine import confine
 from nhcatalog.errors import UserError
-from nhcatalog.guard import QueryError, TooMuch
+from nhcatalog.guard import QueryError, TooMuch, one_line
+from nhcatalog.numbers import plain_batches
 from nhcatalog.place import AnyPlace
 from nhcatalog.query import Engine, Parameters
-from nhcatalog.state import Reader
+from nhcatalog.state import Reader, State
 from nhcatalog.storage import open_files
 
 _HEAD = struct.Struct("<cQ")
@@ -78,7 +79,7 @@ class Sandbox:
         self._catalog = str(catalog)
         self._limits = limits or Limits()
         self._child: subprocess.Popen[bytes] | None = None
-        self._position = -1
+        self._state: tuple[str, ...] = ()
         self._closed = False
         self._lock = threading.Lock()
 
@@ -106,11 +107,11 @@ class Sandbox:
         CatalogError
             If the catalog is damaged or has no such position.
         """
-        position = Reader(open_files(self._catalog)).state(at).position
+        state = Reader(open_files(self._catalog)).state(at)
         with self._lock:
             if self._closed:
                 raise QueryError("no more queries are answered", "start the program again")
-            child = self._start(position)
+            child = self._start(state)
             try:
                 _send(child.stdin, _END, json.dumps({"query": query, "params": params}).encode())
                 kind, content = self._answer(child, self._limits.time_s)
@@ -133,8 +134,8 @@ class Sandbox:
         with self._lock:
             self._kill()
 
-    def _start(self, position: int) -> subprocess.Popen[bytes]:
-        if self._child is not None and (self._position != position or self._child.poll() is not None):
+    def _start(self, state: State) -> subprocess.Popen[bytes]:
+        if self._child is not None and (self._state != state.key or self._child.poll() is not None):
             self._kill()
         if self._child is None:
             # -P: nothing is imported from the folder that the user happens to be in.
@@ -144,8 +145,8 @@ class Sandbox:
             pipe = subprocess.PIPE
             # A process group of its own: Ctrl-C is for the parent, which then ends the child.
             self._child = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, process_group=0)
-            self._position = position
-            given = {"catalog": self._catalog, "position": position, "limits": asdict(self._limits)}
+            self._state = state.key
+            given = {"catalog": self._catalog, "position": state.position, "limits": asdict(self._limits)}
             _send(self._child.stdin, _END, json.dumps(given | {"parent": os.getpid()}).encode())
             try:
                 kind, content = self._answer(self._child, 120.0)
@@ -194,7 +195,8 @@ class Sandbox:
                     raise TooMuch(problem, "ask for less")
                 piece = os.read(child.stdout.fileno(), min(n_bytes - len(content), 2**20))
                 if not piece:
-                    raise TooMuch("the query used more memory than it may, or broke DuckDB", "ask for less")
+                    problem = f"the process of the query ended (exit code {child.wait()})"
+                    raise TooMuch(f"{problem}: it used more memory than it may, or broke DuckDB", "ask for less")
                 content += piece
         return bytes(content)
 
@@ -231,11 +233,17 @@ def _serve(questions: IO[bytes], answers: IO[bytes]) -> None:
         asked = json.loads(question)
         try:
             schema, batches = warm.stream(asked["query"], asked["params"], time_s=limits.time_s)
-            _send_rows(answers, schema, batches, limits.rows)
+            _send_rows(answers, *plain_batches(schema, batches), limits.rows)
         except UserError as error:
             # An allocation that failed may have broken anything, and what was interrupted may hold memory.
             said = json.dumps({"problem": error.problem, "remedy": error.remedy}).encode()
             _send(answers, _LAST if isinstance(error, TooMuch) else _ERROR, said)
+        except MemoryError:
+            said = json.dumps({"problem": "the query used more memory than it may", "remedy": "ask for less"}).encode()
+            _send(answers, _LAST, said)
+        except BaseException as error:
+            problem = f"the query failed ({type(error).__name__}: {one_line(error)})"
+            _send(answers, _LAST, json.dumps({"problem": problem, "remedy": "try it again, or ask for less"}).encode())
 
 
 def _end_with(parent: int) -> None:

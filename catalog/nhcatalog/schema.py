@@ -191,7 +191,7 @@ TABLES: dict[str, Table] = {
     ),
     "provenance": Table(
         "one fact about where a session came from and what was left out",
-        "SELECT name AS reason, sum(n)::BIGINT AS units_left_out\nFROM provenance WHERE kind = 'dropped' GROUP BY name",
+        "SELECT name AS reason, sum(n) AS units_left_out\nFROM provenance WHERE kind = 'dropped' GROUP BY name",
         ("kind", "name"),
         (
             _SESSION_ID,

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from nhcatalog.guard import QueryError
 from nhcatalog.log import MissingFile
+from nhcatalog.numbers import plain_batches, plain_numbers
 from nhcatalog.query import Parameters, engine
 from nhcatalog.state import Entry, Reader, State
 
@@ -42,6 +43,11 @@ class Snapshot:
         return self._state.position
 
     @property
+    def key(self) -> tuple[str, ...]:
+        """The same for two snapshots of the same content; another for a store made again at the same path."""
+        return self._state.key
+
+    @property
     def entries(self) -> Mapping[str, Entry]:
         """The sessions, by id; a row is read when it is asked for."""
         return self._state.entries
@@ -69,7 +75,8 @@ class Snapshot:
         Returns
         -------
         pyarrow.Table
-            ``.to_pandas()`` or ``polars.from_arrow(…)`` make a data frame of it, numbers without a copy.
+            ``.to_pandas()`` or ``polars.from_arrow(…)`` make a data frame of it, numbers without a copy. Sums of whole
+            numbers are int64, or float64 if one is larger; decimal numbers are float64.
 
         Raises
         ------
@@ -109,9 +116,19 @@ class Snapshot:
             return self._stream(query, params, time_s)
 
     def columns(self, query: str, params: Parameters | None = None) -> list[str]:
-        """Names of the columns that a query gives; it is not carried out."""
-        with self.stream(query, params) as reader:
-            return list(reader.schema.names)
+        """Names of the columns that a query gives; the query is parsed and bound, and not executed.
+
+        Raises
+        ------
+        nhcatalog.guard.QueryError
+            If the SQL is refused or does not bind.
+        """
+        try:
+            return engine(self._state).columns(query, params)
+        except MissingFile:
+            if not self._reopen():
+                raise
+            return engine(self._state).columns(query, params)
 
     def _sql(self, query: str, params: Parameters | None, time_s: float | None, max_rows: int | None) -> pa.Table:
         schema, found = engine(self._state).stream(query, params, time_s=time_s)
@@ -122,11 +139,11 @@ class Snapshot:
             n_rows += batch.num_rows
             if max_rows is not None and n_rows > max_rows:
                 raise QueryError(f"more than {max_rows} rows", "ask for fewer, e.g. with LIMIT or GROUP BY")
-        return pa.Table.from_batches(batches, schema)
+        return plain_numbers(pa.Table.from_batches(batches, schema))
 
     def _stream(self, query: str, params: Parameters | None, time_s: float | None) -> pa.RecordBatchReader:
         schema, found = engine(self._state).stream(query, params, time_s=time_s)
-        return pa.RecordBatchReader.from_batches(schema, found)
+        return pa.RecordBatchReader.from_batches(*plain_batches(schema, found))
 
     def _reopen(self) -> bool:
         """Pin the same position in the newest checkpoint; False if this is it already."""

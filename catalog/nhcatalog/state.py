@@ -97,9 +97,12 @@ class State:
         self.live_tail = {session_id: at for session_id, at in live.items() if at > checkpoint.position}
 
     @property
-    def key(self) -> tuple[str, int, int]:
-        """The same for two states of the same content and files."""
-        return str(self.files.root), self.checkpoint.number, self.position
+    def key(self) -> tuple[str, ...]:
+        """The same for two states of the same content and files; another for a store made again at the same path."""
+        history = self.checkpoint.history.path if self.checkpoint.history else ""
+        last = self.tail[-1] if self.tail else None
+        commit = (last.session_id, last.committed_at) if last else ()
+        return str(self.files.root), str(self.checkpoint.number), history, str(self.position), *commit
 
     def commit(self, position: int) -> Commit:
         """A commit of the tail."""

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
+from nhcatalog.guard import as_subquery
 from nhcatalog.place import Place
 from nhcatalog.selections import NamedSelection, is_name, units_hash
 from nhdata.recording import INVALID
@@ -212,8 +213,7 @@ def _answered(store: Store, query: str, *, may_be_empty: bool = False) -> Select
         raise UserError(
             f"the selection has no column unit_id, only {', '.join(columns)}", "select unit_id from units where …"
         )
-    inner = query.strip().rstrip(";")
-    selection = _located(store, f"SELECT DISTINCT unit_id FROM (\n{inner}\n) AS answer", None, query)
+    selection = _located(store, f"SELECT DISTINCT unit_id FROM {as_subquery(query)} AS answer", None, query)
     if not selection.unit_ids and not may_be_empty:
         raise UserError(f"no unit of {store.path} answers {query!r}", "loosen the query, or ingest first")
     return selection

@@ -72,8 +72,8 @@ def store_panels(store: Store) -> StorePanels:
         return found
 
     (totals,) = rows(
-        "select count(*) as n_sessions, coalesce(sum(n_units), 0)::bigint as n_units, "
-        "coalesce(sum(n_spikes), 0)::bigint as n_spikes, coalesce(sum(duration_s), 0) / 3600 as hours, "
+        "select count(*) as n_sessions, coalesce(sum(n_units), 0) as n_units, "
+        "coalesce(sum(n_spikes), 0) as n_spikes, coalesce(sum(duration_s), 0) / 3600 as hours, "
         "count(distinct subject) as n_subjects from sessions"
     )
     (silent,) = rows("select count(*) as n from units where not rate_hz > 0")
@@ -84,7 +84,7 @@ def store_panels(store: Store) -> StorePanels:
         totals=totals,
         sources=rows(
             "select source, count(*) as n_sessions, count(distinct subject) as n_subjects, "
-            "sum(n_units)::bigint as n_units, sum(n_spikes)::bigint as n_spikes, sum(duration_s) / 3600 as hours "
+            "sum(n_units) as n_units, sum(n_spikes) as n_spikes, sum(duration_s) / 3600 as hours "
             "from sessions group by source order by source"
         ),
         sessions=rows(
@@ -132,7 +132,7 @@ def _provenance(store: Store) -> tuple[list[tuple[str, str, int]], dict[str, lis
     dropped: Counter[tuple[str, str]] = Counter()
     rules: dict[str, list[str]] = {}
     facts = store.sql(
-        "select source, kind, name, value, sum(n)::bigint as n from provenance where kind = 'dropped' group by all "
+        "select source, kind, name, value, sum(n) as n from provenance where kind = 'dropped' group by all "
         "union all select distinct source, kind, null, value, null from provenance where kind = 'rule' order by all"
     ).to_pylist()
     for fact in facts:

@@ -48,8 +48,8 @@ class Store:
 
     def _totals(self) -> dict[str, Any]:
         (row,) = self.sql(
-            "SELECT count(*) AS sessions, coalesce(sum(n_units), 0)::BIGINT AS units, "
-            "coalesce(sum(n_spikes), 0)::BIGINT AS spikes, round(coalesce(sum(duration_s), 0) / 3600, 2) AS hours "
+            "SELECT count(*) AS sessions, coalesce(sum(n_units), 0) AS units, "
+            "coalesce(sum(n_spikes), 0) AS spikes, round(coalesce(sum(duration_s), 0) / 3600, 2) AS hours "
             "FROM sessions"
         ).to_pylist()
         return dict(row)
@@ -71,7 +71,8 @@ class Store:
         return sorted(self.snapshot.entries)
 
     def refresh(self) -> None:
-        """Move to the newest position of the log."""
+        """Move to the newest position of the log, also of a store that was made again at the same path."""
+        self.catalog = Catalog(self.path / "catalog")
         self.snapshot = self.catalog.snapshot()
 
     def sql(self, query: str, params: list[Any] | dict[str, Any] | None = None) -> pa.Table:

@@ -95,7 +95,7 @@ def _counted(snapshot: Snapshot) -> list[dict[str, Any]]:
     """What the catalog's tables say of each session."""
     rows: list[dict[str, Any]] = snapshot.sql(
         "select s.session_id, s.n_units, s.n_spikes, count(u.unit_id) as unit_rows, "
-        "count(distinct u.unit_id) as unit_ids, coalesce(sum(u.n_spikes), 0)::bigint as unit_spikes "
+        "count(distinct u.unit_id) as unit_ids, coalesce(sum(u.n_spikes), 0) as unit_spikes "
         "from sessions s left join units u using (session_id) group by all"
     ).to_pylist()
     return rows

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from nhcatalog.guard import as_subquery
+
 PAGE_ROWS = 50
 COLUMNS = {
     "sessions": (
@@ -41,13 +43,13 @@ class Listing:
 
     @property
     def condition(self) -> str:
-        """The ``WHERE`` clause; lines of their own, so that a comment at the end ends there."""
-        text = self.where.strip().rstrip(";")
-        if not text:
+        """The ``WHERE`` clause."""
+        text = as_subquery(self.where.strip())
+        if text == "()":
             return ""
-        if re.match(r"(select|with|from)\b", text, re.IGNORECASE):
-            return f"where {KEY[self.table]} in (\n{text}\n)"
-        return f"where (\n{text}\n)"
+        if re.match(r"\((select|with|from)\b", text, re.IGNORECASE):
+            return f"where {KEY[self.table]} in {text}"
+        return f"where {text}"
 
     @property
     def rows(self) -> str:

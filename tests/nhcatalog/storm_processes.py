@@ -33,7 +33,7 @@ def read(path: Path, stop: Event, told: Path) -> None:
             snapshot = Catalog(path).snapshot()
             query = "SELECT count(*) AS n, count(DISTINCT unit_id) AS distinct_n FROM units"
             (found,) = snapshot.sql(query).to_pylist()
-            (sessions,) = snapshot.sql("SELECT count(*) AS n, sum(n_units)::BIGINT AS units FROM sessions").to_pylist()
+            (sessions,) = snapshot.sql("SELECT count(*) AS n, sum(n_units) AS units FROM sessions").to_pylist()
             assert found["n"] == found["distinct_n"] == (sessions["units"] or 0) == 3 * sessions["n"], (found, sessions)
             assert len(snapshot.entries) == sessions["n"] >= seen
             seen, rounds = sessions["n"], rounds + 1

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from nhcatalog.catalog import Catalog
-from nhcatalog.guard import QueryError
+from nhcatalog.guard import QueryError, as_subquery
 
 HOSTILE = [
     "",
@@ -177,3 +177,19 @@ def test_a_forked_child_can_query(catalog: Catalog) -> None:
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("select 1", "(select 1)"),
+        ("select 1;", "(select 1)"),
+        ("select 1; -- one", "(select 1)"),
+        ("select 1 -- one; two", "(select 1)"),
+        ("select ';--' /* a; */ ; ;\n-- b", "(select ';--')"),
+        ("select 'é;' as \"日;\"; -- é", "(select 'é;' as \"日;\")"),
+        ("select 1 /* open", "(select 1 /* open)"),
+    ],
+)
+def test_the_end_of_a_statement_is_left_out_of_a_subquery(query: str, text: str) -> None:
+    assert as_subquery(query) == text

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nhcatalog.catalog import Catalog
+from nhcatalog.errors import UserError
 from nhcli.data import cli as nhdata_cli
 from nhcli.model import cli as nhmodel_cli
 from nhdata.ingest import ingest
@@ -114,6 +115,15 @@ def test_debug_shows_the_traceback(tmp_path) -> None:
     result = subprocess.run(args, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert "Traceback" in result.stderr
+
+
+def test_debug_belongs_to_its_command(nhdata_run, tmp_path, monkeypatch) -> None:
+    missing = str(tmp_path / "none.zarr")
+    assert isinstance(nhdata_run("ls", "--store", missing, "--debug").exception, UserError)
+    monkeypatch.setattr(sys, "argv", ["program", "--debug"])
+    result = nhdata_run("ls", "--store", missing)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
 
 
 def test_store_comes_from_the_environment(nhdata_run, small_store, monkeypatch) -> None:

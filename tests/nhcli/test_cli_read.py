@@ -4,15 +4,22 @@ import csv
 import io
 import json
 import shutil
+from contextlib import suppress
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
 import nhdata
+from nhcatalog.catalog import SessionExists
 from nhcli.data import cli
+from nhdata.sources import SourceOptions
+from nhdata.sources.synthetic import SyntheticSource
+from nhdata.store.commit import add_session
+from nhdata.store.encode import encode
 
-QUERY = "select session_id, count(*) as n, sum(n_spikes)::bigint as s from units group by 1 order by 1"
+QUERY = "select session_id, count(*) as n, sum(n_spikes) as s from units group by 1 order by 1"
 
 
 @pytest.fixture
@@ -56,6 +63,37 @@ def test_sql_parameters(nhdata_run, small_store) -> None:
     mixed = nhdata_run("sql", "select 1", "--param", "a=1", "--param", "2", *args[6:])
     assert (mixed.exit_code, len(mixed.stderr.splitlines())) == (1, 1)
     assert "parameter" in nhdata_run("sql", "select $missing", *args[6:]).stderr
+
+
+@pytest.mark.parametrize(("name", "written"), [("715093703", "715093703"), ("007", "007"), ("1e5", '"1e5"')])
+def test_a_parameter_of_digits_is_compared_with_text_and_with_numbers(nhdata_run, tmp_path, name, written) -> None:
+    store = tmp_path / "data.zarr"
+    source = SyntheticSource(SourceOptions(n_sessions=1, n_units=12, duration_s=20.0))
+    recording = source.load(next(iter(source.iter_sessions([]))))
+    for session_id in ("a", "715093703", "7", "100000", name):
+        with suppress(SessionExists):
+            add_session(store, encode(replace(recording, session_id=session_id)))
+    args = ("--store", store, "--format", "csv")
+    asked = "select session_id from sessions where session_id = $s"
+    assert nhdata_run("sql", asked, "--param", f"s={written}", *args).stdout == f"session_id\n{name}\n"
+    counted = "select unit_index from units where session_id = 'a' and unit_index >= $k and rate_hz > $r limit $m"
+    params = ("--param", "k=5", "--param", "r=-1.5", "--param", "m=2")
+    assert nhdata_run("sql", counted, *params, *args).stdout == "unit_index\n5\n6\n"
+    assert nhdata_run("sql", "select $k + 1 as n", "--param", "k=5", *args).stdout == "n\n6\n"
+
+
+def test_sums_are_numbers_in_every_format(nhdata_run, small_store, tmp_path) -> None:
+    query = "select sum(n_spikes) as n, [sum(n_units)] as list from sessions"
+    (row,) = json.loads(nhdata_run("sql", query, "--store", small_store, "--json").stdout)["rows"]
+    assert type(row["n"]) is int
+    assert row["list"] == [24]
+    assert json.loads(nhdata_run("sql", query, "--store", small_store, "--format", "json").stdout) == [row]
+    lines = nhdata_run("sql", query, "--store", small_store, "--format", "csv").stdout.splitlines()
+    assert lines[1] == f"{row['n']},[24]"
+    out = tmp_path / "n.parquet"
+    query = "select sum(n_spikes) as n from sessions"
+    nhdata_run("sql", query, "--store", small_store, "--format", "parquet", "--out", out)
+    assert pq.read_table(out).to_pydict() == {"n": [row["n"]]}
 
 
 def test_sql_at_an_earlier_position(nhdata_run, small_store) -> None:

@@ -24,8 +24,8 @@ def command(session_id: str | None, store: str, at: int | None, as_json: bool) -
     opened = nhdata.open(store, at)
     if session_id is None:
         totals = opened.sql(
-            "select count(*) as n_sessions, coalesce(sum(n_units), 0)::bigint as n_units, "
-            "coalesce(sum(n_spikes), 0)::bigint as n_spikes, round(coalesce(sum(duration_s), 0) / 3600, 4) as hours "
+            "select count(*) as n_sessions, coalesce(sum(n_units), 0) as n_units, "
+            "coalesce(sum(n_spikes), 0) as n_spikes, round(coalesce(sum(duration_s), 0) / 3600, 4) as hours "
             "from sessions"
         ).to_pylist()[0]
         value = {"schema": 1, "store": str(opened.path), "position": opened.position, **totals}

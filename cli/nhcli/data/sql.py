@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,11 @@ from nhcatalog.errors import UserError
 from nhcli import options
 from nhcli.base import Command
 from nhcli.output import write_rows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from nhcatalog.snapshot import Snapshot
 
 
 @click.command("sql", cls=Command)
@@ -22,7 +27,8 @@ from nhcli.output import write_rows
     "given",
     multiple=True,
     metavar="[NAME=]VALUE",
-    help="A value for $NAME, or for the next ?; may be repeated. Numbers, true, false and null are taken as such.",
+    help="A value for $NAME, or for the next ?; may be repeated. Numbers, true, false and null are taken as such; a "
+    "whole number is text where it is compared with text, and a value in double quotes always is.",
 )
 @options.store
 @options.at
@@ -66,11 +72,27 @@ def command(
 
         run_prompt(snapshot)
     else:
-        write_rows(snapshot.stream(query, parameters(given)), "object" if as_json else form, out)
+        write_rows(_stream(snapshot, query, given), "object" if as_json else form, out)
 
 
-def parameters(given: tuple[str, ...]) -> list[Any] | dict[str, Any] | None:
-    """Values of ``--param``.
+def _stream(snapshot: Snapshot, query: str, given: tuple[str, ...]) -> pa.RecordBatchReader:
+    """The answer, with whole numbers among the parameters as text where DuckDB takes them so, and else as numbers.
+
+    A session id of digits is compared with a text column then, and a number with a column of numbers.
+    """
+    from nhcatalog.guard import QueryError
+
+    as_text, as_numbers = parameters(given, whole_as_text=True), parameters(given)
+    if as_text == as_numbers:
+        return snapshot.stream(query, as_numbers)
+    try:
+        return snapshot.stream(query, as_text)
+    except QueryError:
+        return snapshot.stream(query, as_numbers)
+
+
+def parameters(given: tuple[str, ...], *, whole_as_text: bool = False) -> list[Any] | dict[str, Any] | None:
+    """Values of ``--param``; whole numbers as they are written if `whole_as_text`.
 
     Raises
     ------
@@ -86,15 +108,16 @@ def parameters(given: tuple[str, ...]) -> list[Any] | dict[str, Any] | None:
     if not given:
         return None
     if all(name.isidentifier() and equals for name, equals, _ in named):
-        return {name: _value(text) for name, _, text in named}
+        return {name: _value(text, whole_as_text) for name, _, text in named}
     if any(name.isidentifier() and equals for name, equals, _ in named):
         raise UserError("parameters with and without a name", "write all as NAME=VALUE for $NAME, or none, for ?")
-    return [_value(text) for text in given]
+    return [_value(text, whole_as_text) for text in given]
 
 
-def _value(text: str) -> Any:
+def _value(text: str, whole_as_text: bool) -> Any:
     try:
         value = json.loads(text)
     except ValueError:
         return text
-    return text if isinstance(value, list | dict | str) else value
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return text if isinstance(value, list | dict) or (is_whole and whole_as_text) else value
