@@ -21,6 +21,8 @@ from nhdata.store.layout import BLOCK_S, NO_TICK, tick_at
 from nhdata.store.shards import SpikeShards
 from nhdata.store.window import Span
 
+_AGAIN = "restore it from a copy, or ingest it again with 'nhdata ingest … --existing overwrite'"
+
 
 class StoredSession:
     """What is stored of one session; `nhdata.store.session.Session` adds what is computed from it.
@@ -42,15 +44,17 @@ class StoredSession:
         self.path = path
         try:
             self.attrs: dict[str, Any] = dict(self._group.attrs)
+            self.session_id: str = self.attrs["session_id"]
+            self.source: str = self.attrs["source"]
+            self.t_start_s: float = self.attrs["t_start_s"]
+            self.duration_s: float = self.attrs["duration_s"]
+            self.tick_hz: float = self.attrs["tick_hz"]
+            self.n_units: int = self.attrs["n_units"]
+            self.n_spikes: int = self.attrs["n_spikes"]
         except FileNotFoundError:
-            raise UserError(f"{path}: no session here", "run 'nhdata validate' on the store") from None
-        self.session_id: str = self.attrs["session_id"]
-        self.source: str = self.attrs["source"]
-        self.t_start_s: float = self.attrs["t_start_s"]
-        self.duration_s: float = self.attrs["duration_s"]
-        self.tick_hz: float = self.attrs["tick_hz"]
-        self.n_units: int = self.attrs["n_units"]
-        self.n_spikes: int = self.attrs["n_spikes"]
+            raise UserError(f"{path}: no session here", _AGAIN) from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f"{path}/zarr.json: not a readable session", _AGAIN) from None
 
     def __repr__(self) -> str:
         return (
