@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 CONNECT_S = 5
 REQUEST_S = 60
-RETRIES = 3
+FIRST_RETRIES = 3
+RETRIES = 16
+OUTAGE_S = 60
+BACKOFF_S = 0.2
 
 _CREDENTIALS = (
     "AWS_ACCESS_KEY_ID",
@@ -43,6 +46,7 @@ _DENIED |= {"SignatureDoesNotMatch", "403 Forbidden", "401 Unauthorized"}
 _ELSEWHERE = re.compile(r"redirect|AuthorizationHeaderMalformed|IllegalLocationConstraint", re.IGNORECASE)
 
 _opened_by: int | None = None
+_answered: set[tuple[str, tuple[tuple[str, str], ...]]] = set()  # buckets that have answered this process
 
 
 def open_bucket(name: str) -> S3Store:
@@ -60,12 +64,18 @@ def open_bucket(name: str) -> S3Store:
             f"s3://{name}: this process was forked from one that reads from S3",
             "start workers by spawn: DataLoader(…, multiprocessing_context='spawn')",
         )
-    aws = sorted((key, value) for key, value in os.environ.items() if key.startswith("AWS_") and value)
-    return _open(name, tuple(aws))
+    aws = tuple(sorted((key, value) for key, value in os.environ.items() if key.startswith("AWS_") and value))
+    return _open(name, aws, RETRIES if (name, aws) in _answered else FIRST_RETRIES)
+
+
+def _note_answer(name: str) -> None:
+    """Wait out later outages of this bucket: it has answered this process."""
+    aws = tuple(sorted((key, value) for key, value in os.environ.items() if key.startswith("AWS_") and value))
+    _answered.add((name, aws))
 
 
 @lru_cache(maxsize=16)
-def _open(name: str, aws: tuple[tuple[str, str], ...]) -> S3Store:
+def _open(name: str, aws: tuple[tuple[str, str], ...], retries: int) -> S3Store:
     environment = dict(aws)
     endpoint = _endpoint()
     if endpoint and not re.fullmatch(r"https?://[\w.:\[\]-]+(/\S*)?", endpoint, re.ASCII):
@@ -85,9 +95,9 @@ def _open(name: str, aws: tuple[tuple[str, str], ...]) -> S3Store:
             "allow_http": endpoint.startswith("http://"),
         },
         retry_config={
-            "max_retries": RETRIES,
-            "retry_timeout": timedelta(seconds=REQUEST_S),
-            "backoff": {"init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=2), "base": 2},
+            "max_retries": retries,
+            "retry_timeout": timedelta(seconds=OUTAGE_S),
+            "backoff": {"init_backoff": timedelta(seconds=BACKOFF_S), "max_backoff": timedelta(seconds=5), "base": 2},
         },
     )
 
@@ -110,6 +120,7 @@ def explained(url: Url) -> Iterator[None]:
     """Turn obstore's errors into one line; FileNotFoundError and AlreadyExistsError pass, but for a missing bucket."""
     try:
         yield
+        _note_answer(url.bucket)
     except AlreadyExistsError:
         raise
     except (BaseError, FileNotFoundError) as error:
@@ -122,6 +133,7 @@ def explained(url: Url) -> Iterator[None]:
             problem = f"s3://{url.bucket}: no such bucket"
             remedy = "check its name, and the endpoint in AWS_ENDPOINT_URL"
         elif isinstance(error, FileNotFoundError):
+            _note_answer(url.bucket)
             raise FileNotFoundError(errno.ENOENT, "not there", str(url)) from None
         elif code in _DENIED or isinstance(error, PermissionDeniedError | UnauthenticatedError):
             problem, remedy = f"{url}: access denied", "check your credentials, and your rights on the bucket"

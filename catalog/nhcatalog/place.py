@@ -82,7 +82,9 @@ def to_place(place: AnyPlace) -> Place:
     bucket, _, key = text[scheme.end() + 1 :].partition("/")
     parts = [part for part in key.split("/") if part]
     if not _BUCKET.fullmatch(bucket):
-        raise UserError(f"{text} names no bucket", "s3://bucket/key; a bucket has lower-case letters, digits, '-', '.'")
+        raise UserError(
+            f"{text} names no bucket", "s3://bucket/key; a bucket's name has 3 to 63 of a-z, 0-9, '-' and '.'"
+        )
     if "." in parts or ".." in parts or any(ord(c) < 32 or c in "\\\x7f" for c in key):
         raise UserError(f"{text!r} cannot be the key of a store", "leave out '.', '..', backslashes and controls")
     return Url(bucket, "/".join(parts))

@@ -8,7 +8,7 @@ A source finds the recordings under the paths a user names (`iter_sessions`) and
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -94,12 +94,16 @@ class SessionRef:
         Whether `Source.load` downloads it to `path` first.
     url : str or None
         Address it is read from, where it is not at `path`.
+    request : object
+        All that `Source.load` needs to download it, in any process: picklable, without secrets. None where it is not
+        downloaded.
     """
 
     path: Path
     session_id: str | None
     remote: bool = False
     url: str | None = None
+    request: object = field(default=None, compare=False, repr=False)
 
     @property
     def place(self) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import requests
 
@@ -16,7 +18,14 @@ MAX_WAIT_S = 60.0
 MAX_ANSWER_BYTES = 256 << 20
 PROGRESS_BYTES = 1 << 20
 
+FIRST_ATTEMPTS = 2
+UNREACHABLE = "cannot be reached"
+KEPT = "check the network and try again; what was downloaded is kept"
+
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+_answered: set[str] = set()  # servers that have answered this process
 
 
 class NetworkError(UserError):
@@ -36,9 +45,11 @@ class NotFound(NetworkError):
 class PassingTrouble(Exception):
     """Something that may be better the next time, in words."""
 
-    def __init__(self, problem: str, retry_after_s: float = 0.0) -> None:
+    def __init__(self, problem: str, retry_after_s: float = 0.0, remedy: str = KEPT, outage: bool = True) -> None:
         super().__init__(problem)
         self.retry_after_s = retry_after_s
+        self.remedy = remedy
+        self.outage = outage
 
 
 class _Token(requests.auth.AuthBase):
@@ -65,6 +76,9 @@ class Http:
         How often a request is made in all.
     backoff_s : float
         Wait before the second attempt; it doubles each time, to `MAX_WAIT_S` at most.
+    patience_s : float
+        Duration of an outage that is waited for, if the server has answered this process before. A server that
+        never answered and cannot be reached is tried `FIRST_ATTEMPTS` times only.
     on_refusal : str
         What to do where a server answers that this user may not.
     """
@@ -72,6 +86,7 @@ class Http:
     timeout_s: float = 30.0
     attempts: int = 5
     backoff_s: float = 1.0
+    patience_s: float = 60.0
     on_refusal: str = "check that it is public, or download it yourself and name the file"
     _session: requests.Session = field(default_factory=requests.Session, repr=False, compare=False)
 
@@ -112,9 +127,15 @@ class Http:
         NetworkError
             On any other.
         """
-        response = self._session.get(
-            url, params=params, headers=headers, auth=_Token(token), timeout=self.timeout_s, stream=True
-        )
+        try:
+            response = self._session.get(
+                url, params=params, headers=headers, auth=_Token(token), timeout=self.timeout_s, stream=True
+            )
+        except requests.RequestException:
+            raise
+        except ValueError as error:  # of http.client and urllib3; its text may quote a header
+            raise NetworkError(url, f"no valid request ({type(error).__name__})", "check the address") from None
+        expect_answers(url)
         if response.status_code in (200, 206):
             return response
         response.close()
@@ -143,21 +164,29 @@ class Http:
         NetworkError
             If the last attempt fails too.
         """
-        failed, had = 0, progress()
+        failed, had, since, announced = 0, progress(), 0.0, False
         while True:
-            retry_after_s = 0.0
+            retry_after_s, remedy, outage, attempts = 0.0, KEPT, True, self.attempts
             try:
                 return attempt()
             except PassingTrouble as trouble:
                 problem, retry_after_s = str(trouble), trouble.retry_after_s
+                remedy, outage = trouble.remedy, trouble.outage
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
                 problem = self._in_words(error)
+                if problem == UNREACHABLE and urlsplit(url).netloc not in _answered:
+                    attempts, outage = min(attempts, FIRST_ATTEMPTS), False
             except requests.RequestException as error:
                 raise NetworkError(url, f"no valid request ({type(error).__name__})", "check the address") from None
             failed, had = (1 if progress() >= had + PROGRESS_BYTES else failed + 1), progress()
-            if failed >= self.attempts:
-                remedy = "check the network and try again; what was downloaded is kept"
+            now = time.monotonic()
+            since = now if failed == 1 else since
+            if failed >= attempts and not (outage and now - since < self.patience_s):
                 raise NetworkError(url, f"{problem} ({failed} attempts)", remedy)
+            if failed >= 2 and outage and self.patience_s and not announced:
+                announced = True
+                host = urlsplit(url).netloc
+                _log.warning("no answer from %s (%s), trying again for %g s", host, problem, self.patience_s)
             time.sleep(min(max(self.backoff_s * 2 ** (failed - 1), retry_after_s), MAX_WAIT_S))
 
     def _in_words(self, error: requests.RequestException) -> str:
@@ -165,4 +194,14 @@ class Http:
             return f"said nothing for {self.timeout_s:g} s"
         if "IncompleteRead" in str(error) or isinstance(error, requests.exceptions.ChunkedEncodingError):
             return "broke off in the middle of an answer"
-        return "cannot be reached"
+        return UNREACHABLE
+
+
+def expect_answers(url: str) -> None:
+    """Wait for this server during an outage, as it is known to have answered."""
+    _answered.add(urlsplit(url).netloc)
+
+
+def has_answered(url: str) -> bool:
+    """Return whether this server is known to have answered."""
+    return urlsplit(url).netloc in _answered

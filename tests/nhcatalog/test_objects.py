@@ -204,9 +204,39 @@ def test_nobody_answers(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
         closed.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        monkeypatch.setattr(bucket_module, "RETRIES", 1)
+        monkeypatch.setattr(bucket_module, "FIRST_RETRIES", 1)
         with pytest.raises(UserError, match=f"no answer from {endpoint}: check the network"):
             open_files(f"{bucket}/store").names("log")
+
+
+def test_an_outage_is_waited_for_once_the_server_has_answered(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    n_dropped, seen = 8, []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.path)
+            if 1 < len(seen) <= 1 + n_dropped:
+                self.close_connection = True
+                return
+            self.send_response(200)
+            headers = {"Content-Length": "1", "ETag": '"1"', "Last-Modified": "Tue, 05 Nov 2024 00:00:00 GMT"}
+            for header in headers.items():
+                self.send_header(*header)
+            self.end_headers()
+            self.wfile.write(b"1")
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
+        monkeypatch.setattr(bucket_module, "BACKOFF_S", 0.001)
+        files = open_files(f"{bucket}/store")
+        assert bytes(files.read("x")) == b"1"
+        assert bytes(files.read("y")) == b"1"
+        assert len(seen) == 2 + n_dropped
+        server.shutdown()
 
 
 def test_a_server_that_hangs_is_given_up(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +270,7 @@ def test_errors_are_one_line(
     message: str,
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", answering(status, body))
-    monkeypatch.setattr(bucket_module, "RETRIES", 0)
+    monkeypatch.setattr(bucket_module, "FIRST_RETRIES", 0)
     files = open_files(f"{bucket}/store")
     for use in (lambda: files.names("log"), lambda: files.read("x"), lambda: files.create("x", b"")):
         with pytest.raises(UserError, match=message) as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +65,26 @@ def _read_settings(path: Path) -> dict[str, Any]:
     return settings if isinstance(settings, dict) else {}
 
 
+class OddRecord(NetworkError):
+    """A record of the database that does not say where its session lies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A file of a session as the database describes it.
+
+    Attributes
+    ----------
+    digest : str or None
+        MD5 (32 hex digits) or SHA-1 (40) of the content, in lower case; None where the database has neither.
+    default : bool
+        Whether this is the revision that the database marks as the default.
+    """
+
+    digest: str | None = None
+    default: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Alyx:
     """The database at an address such as ``https://openalyx.internationalbrainlab.org``.
@@ -79,20 +100,25 @@ class Alyx:
         """The login, or None. Raises UserError where it would travel unencrypted."""
         settings = one_settings()
         same = (settings.url or "").rstrip("/") == self.url
-        token = os.environ.get("NH_ALYX_TOKEN") or (settings.token if same else None)
+        token = (os.environ.get("NH_ALYX_TOKEN") or "").strip()
+        origin = "NH_ALYX_TOKEN" if token else "the token in ONE's settings"
+        token = token or (str(settings.token).strip() if same and settings.token else "")
+        if token and not re.fullmatch(r"[0-9A-Za-z._-]+", token):
+            remedy = "copy the token again from your page at the database: letters, digits and ._- only"
+            raise UserError(f"{origin} is not a token (it is not shown here)", remedy)
         if token and urlsplit(self.url).scheme != "https" and urlsplit(self.url).hostname not in LOOPBACK:
             raise UserError(f"{self.url}: a token must not be sent unencrypted", "use an address with https")
-        return token
+        return token or None
 
     def session(self, eid: str) -> Listed:
         """Where a session lies. Raises NetworkError if there is no such session."""
         return self._listed(self._get(f"sessions/{eid}"), eid)
 
-    def checksums(self, eid: str) -> dict[str, str]:
-        """MD5 of a session's files, by the UUID of the data set, where the database knows it."""
+    def datasets(self, eid: str) -> dict[str, Dataset]:
+        """Return the data sets of a session by their UUIDs, without withdrawn ones."""
         related = self._get(f"sessions/{eid}").get("data_dataset_session_related")
         records = [record for record in related or [] if isinstance(record, dict)]
-        return {str(record.get("id")): str(record["hash"]) for record in records if record.get("hash")}
+        return {str(record.get("id")): _dataset(record) for record in records if not _is_withdrawn(record)}
 
     def search(self, filters: Sequence[str]) -> Iterator[Listed]:
         """Sessions that match simple filters ``KEY=VALUE``, page by page.
@@ -110,7 +136,11 @@ class Alyx:
             if not isinstance(results, list):
                 raise self._nonsense("sessions")
             for record in results:
-                yield self._listed(record, str(record.get("id")) if isinstance(record, dict) else "")
+                eid = str(record.get("id")) if isinstance(record, dict) else ""
+                try:
+                    yield self._listed(record, eid)
+                except OddRecord as error:
+                    yield Listed(eid, error=error)
             n_found += len(results)
             if not results or not page.get("next"):
                 return
@@ -128,16 +158,35 @@ class Alyx:
         return answer
 
     def _listed(self, record: Any, eid: str) -> Listed:
-        if not isinstance(record, dict) or not is_eid(eid):
+        if not isinstance(record, dict):
             raise self._nonsense("sessions")
+        if not is_eid(eid):
+            raise self._odd(f"sessions/{eid[:60]}", f"id {eid[:60]!r} is not a UUID of version 4")
         where = (record.get("lab"), record.get("subject"), str(record.get("start_time"))[:10], record.get("number"))
         name = session_name(*(str(part) for part in where))
         if name is None:
-            raise self._nonsense(f"sessions/{eid}")
+            keys = zip(("lab", "subject", "start_time", "number"), where, strict=True)
+            problem = f"the record names no session folder ({', '.join(f'{key} {part!r}'[:60] for key, part in keys)})"
+            raise self._odd(f"sessions/{eid}", problem)
         return Listed(eid, name)
+
+    def _odd(self, path: str, problem: str) -> OddRecord:
+        return OddRecord(f"{self.url}/{path}", problem, "report the record to IBL, or leave this session out")
 
     def _nonsense(self, path: str) -> NetworkError:
         return NetworkError(f"{self.url}/{path}", "answers something else than a session", "check NH_ALYX_URL")
+
+
+def _dataset(record: Mapping[str, Any]) -> Dataset:
+    text = str(record.get("hash") or "").strip().lower()
+    digest = text if re.fullmatch(r"[0-9a-f]{32}|[0-9a-f]{40}", text) else None
+    return Dataset(digest, str(record.get("default_revision")) == "True")  # Alyx sends the text "True"
+
+
+def _is_withdrawn(record: Mapping[str, Any]) -> bool:
+    """Whether no file record of a data set exists. Alyx itself leaves such data sets out of a session's answer."""
+    copies = [copy for copy in record.get("file_records") or [] if isinstance(copy, dict)]
+    return bool(copies) and not any(copy.get("exists", True) for copy in copies)
 
 
 def _parse_filters(filters: Sequence[str]) -> dict[str, str]:

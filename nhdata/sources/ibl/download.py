@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from nhdata.sources._http import Http, PassingTrouble
+from nhdata.sources._http import Http, NetworkError, PassingTrouble
 
 CHUNK_BYTES = 1 << 16
 
@@ -22,18 +22,21 @@ class RemoteFile:
     size : int
         Bytes.
     md5 : str or None
-        Of the content, in hex, where known.
+        MD5 of the content by the server, in hex, where known.
+    digest : str or None
+        MD5 or SHA-1 of the content by the database, in hex, where known.
     """
 
     url: str
     size: int
     md5: str | None = None
+    digest: str | None = None
 
 
 def download(http: Http, file: RemoteFile, target: Path) -> bool:
     """Bring `file` to `target`, by way of ``<target>.part``, which a later call continues.
 
-    Size and, where known, MD5 are checked before the file gets its name. A whole file is left as it is; one
+    Size and, where known, the checksums are checked before the file gets its name. A whole file is left as it is; one
     that differs is replaced.
 
     Returns
@@ -44,15 +47,20 @@ def download(http: Http, file: RemoteFile, target: Path) -> bool:
     Raises
     ------
     NetworkError
-        If the file does not arrive whole in all attempts.
+        If the file does not arrive whole in all attempts, or the server and the database disagree about it.
     """
     if target.is_file() and _is_whole(target, file):
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
-    part.touch()
-    http.patiently(file.url, lambda: _go_on(http, file, part), lambda: part.stat().st_size)
-    os.replace(part, target)
+    try:
+        part.touch()
+        http.patiently(file.url, lambda: _go_on(http, file, part), lambda: part.stat().st_size)
+        os.replace(part, target)
+    except BaseException:
+        if part.is_file() and part.stat().st_size == 0:
+            part.unlink()
+        raise
     return True
 
 
@@ -79,13 +87,31 @@ def _go_on(http: Http, file: RemoteFile, part: Path) -> None:
         raise PassingTrouble(f"sent {have} of {file.size} bytes")
     if not _is_whole(part, file):
         os.truncate(part, 0)
-        raise PassingTrouble("arrived damaged: its MD5 differs")
+        problem = f"arrived damaged: its {_kind(file.digest or file.md5)} differs"
+        raise PassingTrouble(problem, remedy="try again; the damaged file was deleted", outage=False)
 
 
 def _is_whole(path: Path, file: RemoteFile) -> bool:
     if path.stat().st_size != file.size:
         return False
-    if file.md5 is None:
+    if file.digest is None:
+        return file.md5 is None or _digest(path, file.md5) == file.md5
+    if _digest(path, file.digest) == file.digest:
         return True
+    if file.md5 is not None and _digest(path, file.md5) == file.md5:
+        if path.suffix == ".part":
+            os.truncate(path, 0)
+        problem = f"the database has another {_kind(file.digest)} ({file.digest}) than the file in the bucket"
+        raise NetworkError(file.url, problem, "report it to IBL, or leave this session out")
+    return False
+
+
+def _kind(digest: str | None) -> str:
+    return "SHA-1" if digest is not None and len(digest) == 40 else "MD5"
+
+
+def _digest(path: Path, like: str) -> str:
+    """Return the digest of a file, of the kind that `like` is."""
+    name = "sha1" if len(like) == 40 else "md5"
     with path.open("rb") as opened:
-        return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == file.md5
+        return hashlib.file_digest(opened, lambda: hashlib.new(name, usedforsecurity=False)).hexdigest()

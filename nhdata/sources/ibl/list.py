@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from nhcatalog.errors import UserError
 from nhdata.sources import SourceError
 from nhdata.sources.ibl.alf_session import SessionName, is_eid
 
@@ -26,11 +27,14 @@ class Listed:
         None where the list has eids only.
     insertions : mapping of str to str
         pid by probe, where the list has insertions; empty for all probes of the session.
+    error : UserError or None
+        Why the session cannot be downloaded, where that is already known.
     """
 
     eid: str
     name: SessionName | None = None
     insertions: Mapping[str, str] = field(default_factory=dict)
+    error: UserError | None = None
 
 
 class SessionList:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nhcatalog.errors import UserError
 from nhdata.sources import SourceError
-from nhdata.sources._http import Http, NotFound
+from nhdata.sources._http import Http, NotFound, expect_answers, has_answered
 from nhdata.sources.ibl.alf import dataset_name, newest_versions, probe_folders, revision_of
-from nhdata.sources.ibl.alyx import Alyx, one_settings
+from nhdata.sources.ibl.alyx import Alyx, Dataset, OddRecord, one_settings
 from nhdata.sources.ibl.bucket import Bucket
 from nhdata.sources.ibl.download import RemoteFile, download
 from nhdata.sources.ibl.list import Listed, SessionList
@@ -22,6 +22,7 @@ ALYX_URL = "https://openalyx.internationalbrainlab.org"
 S3_URL = "https://ibl-brain-wide-map-public.s3.amazonaws.com"
 RECORD = "nhdata_download.json"
 REFUSED = "check the login: a token in NH_ALYX_TOKEN, or run ONE's own set-up"
+REFUSED_BY_BUCKET = "the bucket does not allow reading without a login: check NH_IBL_S3_URL"
 LOGIN = "register at openalyx.internationalbrainlab.org and put the token in NH_ALYX_TOKEN, or log in once with ONE"
 
 PROBE_FILES = frozenset(
@@ -57,15 +58,47 @@ class Network:
         default_factory=lambda: (os.environ.get("NH_ALYX_URL") or one_settings().url or ALYX_URL).rstrip("/")
     )
     s3_url: str = field(default_factory=lambda: os.environ.get("NH_IBL_S3_URL", S3_URL).rstrip("/"))
-    http: Http = field(default_factory=lambda: Http(on_refusal=REFUSED))
+    http: Http = field(default_factory=Http)
 
     @property
     def alyx(self) -> Alyx:
-        return Alyx(self.alyx_url, self.http)
+        return Alyx(self.alyx_url, replace(self.http, on_refusal=REFUSED))
 
     @property
     def bucket(self) -> Bucket:
-        return Bucket(self.s3_url, self.http)
+        return Bucket(self.s3_url, replace(self.http, on_refusal=REFUSED_BY_BUCKET))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """All that a process with another environment and no login needs to download a session.
+
+    Attributes
+    ----------
+    s3_url : str
+        Address of the bucket.
+    one : Listed
+    datasets : mapping of str to Dataset, or None
+        What the database says about the session's files, by UUID; None where there is no login or no eid.
+    answered : bool
+        Whether the bucket has answered the process that made the request.
+    """
+
+    s3_url: str
+    one: Listed
+    datasets: Mapping[str, Dataset] | None
+    answered: bool
+
+
+def make_request(network: Network, one: Listed) -> Request:
+    """Look up all that needs the login. A session that the database does not know gets the error as ``one.error``."""
+    datasets = None
+    if one.error is None and one.name is not None and one.eid and network.alyx.token:
+        try:
+            datasets = network.alyx.datasets(one.eid)
+        except NotFound as error:
+            one = replace(one, error=error)
+    return Request(network.s3_url, one, datasets, has_answered(network.s3_url))
 
 
 def find_sessions(network: Network, listed: SessionList | None, filters: Sequence[str]) -> Iterator[Listed]:
@@ -73,7 +106,7 @@ def find_sessions(network: Network, listed: SessionList | None, filters: Sequenc
 
     A list that says where its sessions lie needs no login. What the bucket itself tells has no eid, which then is
     an empty text. Sessions without spike sorting are passed over, but for listed ones; a listed eid that the
-    database does not know is given without a name.
+    database does not know, and a record of a search that names no session, are given with an error.
 
     Raises
     ------
@@ -87,10 +120,12 @@ def find_sessions(network: Network, listed: SessionList | None, filters: Sequenc
                 raise UserError(problem, f"{LOGIN}; or name a table that has lab, subject, date and session_number")
             try:
                 yield one if one.name else network.alyx.session(one.eid)
-            except NotFound:
-                yield one
+            except (NotFound, OddRecord) as error:
+                yield replace(one, error=error)
     elif network.alyx.token:
-        yield from (one for one in network.alyx.search(filters) if one.name and network.bucket.has_spikes(one.name))
+        for one in network.alyx.search(filters):
+            if one.name is None or network.bucket.has_spikes(one.name):
+                yield one
     elif filters:
         raise UserError("a search needs a login", LOGIN)
     else:
@@ -141,7 +176,37 @@ def _local_name(file: PurePosixPath) -> str:
     return namespace + dataset_name(file)
 
 
-def fetch_session(network: Network, folder: Path, one: Listed, revision: str | None) -> None:
+def without_other_revisions(
+    files: Collection[PurePosixPath], datasets: Mapping[str, Dataset], revision: str | None
+) -> list[PurePosixPath]:
+    """Leave out withdrawn files, and revisions beside the one that the database marks as the default.
+
+    A file is withdrawn if the database knows files of the session but not this one. The spike sorting keeps all
+    revisions where `revision` is given.
+    """
+    listed = [file for file in files if not datasets or _uuid(file) in datasets]
+    defaults: dict[tuple[PurePosixPath, str], PurePosixPath] = {}
+    for file in listed:
+        if datasets and datasets[_uuid(file)].default:
+            defaults[_dataset_key(file)] = file
+
+    def is_kept(file: PurePosixPath) -> bool:
+        folder, _ = _dataset_key(file)
+        is_behaviour = folder == PurePosixPath(".") or folder.name.startswith("task_")
+        return (revision is not None and not is_behaviour) or defaults.get(_dataset_key(file), file) == file
+
+    return [file for file in listed if is_kept(file)]
+
+
+def _uuid(file: PurePosixPath) -> str:
+    return file.stem.rpartition(".")[2]
+
+
+def _dataset_key(file: PurePosixPath) -> tuple[PurePosixPath, str]:
+    return file.parent.parent if revision_of(file) else file.parent, dataset_name(file)
+
+
+def fetch_session(network: Network, folder: Path, request: Request, revision: str | None) -> None:
     """Download what the reader needs of a session, and note in `RECORD` what that is.
 
     Whole files that are there are kept, an interrupted download goes on.
@@ -153,34 +218,50 @@ def fetch_session(network: Network, folder: Path, one: Listed, revision: str | N
     NetworkError
         If a file does not arrive.
     """
+    one = request.one
     assert one.name is not None
+    if request.answered:
+        expect_answers(request.s3_url)
+    network = replace(network, s3_url=request.s3_url)
     files = network.bucket.session_files(one.name)
-    chosen = choose_files(files, revision, one.insertions)
+    datasets = request.datasets or {}
+    chosen = choose_files(without_other_revisions(files, datasets, revision), revision, one.insertions)
     if not any(dataset_name(file) == "spikes.times.npy" for file in chosen):
         probes = f" of {', '.join(one.insertions)}" if one.insertions else ""
         problem = f"{network.s3_url} has no spikes.times{probes} of this session"
         raise SourceError(folder, problem, "leave it out, or check the list")
-    checksums = network.alyx.checksums(one.eid) if one.eid and network.alyx.token else {}
-    wanted = {}
-    for file, local in chosen.items():
-        uuid = file.stem.rpartition(".")[2]
-        wanted[local] = RemoteFile(files[file].url, files[file].size, checksums.get(uuid, files[file].md5))
-    _write_record(folder, one, {local.as_posix(): file.size for local, file in wanted.items()})
+    wanted = {
+        local: replace(files[file], digest=datasets.get(_uuid(file), Dataset()).digest)
+        for file, local in chosen.items()
+    }
+    _write_record(folder, one, {local.as_posix(): file.size for local, file in wanted.items()}, _notes(wanted.values()))
     for local, remote in wanted.items():
-        download(network.http, remote, folder / "alf" / local)
+        download(network.bucket.http, remote, folder / "alf" / local)
 
 
-def _write_record(folder: Path, one: Listed, sizes: dict[str, int]) -> None:
+def _notes(files: Collection[RemoteFile]) -> list[str]:
+    """Say how many files were not verified against the database."""
+    by_etag = sum(file.digest is None and file.md5 is not None for file in files)
+    by_size = sum(file.digest is None and file.md5 is None for file in files)
+    notes = [f"{by_etag} files not verified against the database: the bucket's ETag was checked"] if by_etag else []
+    return notes + ([f"{by_size} files not verified by a checksum: the size was checked"] if by_size else [])
+
+
+def _write_record(folder: Path, one: Listed, sizes: dict[str, int], notes: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     before = read_record(folder)
-    record = {"eid": one.eid or before.get("eid", ""), "files": before.get("files", {}) | sizes}
+    record = {"eid": one.eid or before.get("eid", ""), "files": before.get("files", {}) | sizes, "notes": notes}
     part = folder / f"{RECORD}.part"
-    part.write_text(json.dumps(record, indent=1))
-    os.replace(part, folder / RECORD)
+    try:
+        part.write_text(json.dumps(record, indent=1))
+        os.replace(part, folder / RECORD)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """What `fetch_session` noted in a session's folder: ``eid`` and the sizes of ``files``; empty without a note."""
+    """Read the note of `fetch_session`: ``eid``, the sizes of ``files`` and ``notes``; empty where there is none."""
     try:
         record = json.loads((folder / RECORD).read_text())
     except (OSError, ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -22,7 +23,15 @@ from nhdata.sources.ibl.alyx import one_settings
 from nhdata.sources.ibl.behaviour import read_behaviour
 from nhdata.sources.ibl.list import Listed, SessionList, read_list
 from nhdata.sources.ibl.probe import Probe, read_probe
-from nhdata.sources.ibl.remote import Network, check_whole, fetch_session, find_sessions, read_record
+from nhdata.sources.ibl.remote import (
+    Network,
+    Request,
+    check_whole,
+    fetch_session,
+    find_sessions,
+    make_request,
+    read_record,
+)
 
 
 class IblSource:
@@ -86,10 +95,13 @@ class IblSource:
             raise UserError(f"{len(paths)} paths given for a download", "name one folder to download to")
         folder = paths[0].absolute() if paths else one_settings().cache or self._default_folder()
         for one in find_sessions(self.network, self._list(), self.options.search):
+            request = make_request(self.network, one)
             if one.name is None:
-                yield SessionRef(folder / one.eid, None, remote=True)
+                plain = re.sub(r"[^0-9A-Za-z-]", "_", one.eid)[:60] or "unnamed"
+                yield SessionRef(folder / plain, None, remote=True, request=request)
             else:
-                yield SessionRef(folder / one.name.path, one.eid or one.name.derived_id(), remote=True)
+                eid = one.eid or one.name.derived_id()
+                yield SessionRef(folder / one.name.path, eid, remote=True, request=request)
 
     @staticmethod
     def _default_folder() -> Path:
@@ -126,10 +138,16 @@ class IblSource:
 
     def load(self, ref: SessionRef) -> Recording:
         session = ref.path
-        if ref.remote:
-            self._fetch(ref)
+        if isinstance(ref.request, Request):
+            listed: Listed | None = ref.request.one
+            if ref.request.one.error is not None:
+                raise ref.request.one.error
+            fetch_session(self.network, session, ref.request, self.options.revision)
+            name = SessionName.of(session)
+            eid = ref.request.one.eid or read_record(session).get("eid") or name.eid(session)
+        else:
+            name, eid, listed = self._identity(session)
         check_whole(session)
-        name, eid, listed = self._identity(session)
         insertions = listed.insertions if listed else {}
         folders = probe_collections(session, self.options.revision)
         probes = [
@@ -157,7 +175,11 @@ class IblSource:
                 rule=" or ".join(dict.fromkeys(probe.rule for probe in probes)),
                 dropped=_sum(probes),
                 revision=max((probe.revision for probe in probes if probe.revision), default=None),
-                notes=tuple(note for probe in probes for note in probe.notes) + tuple(behaviour.notes),
+                notes=(
+                    *(note for probe in probes for note in probe.notes),
+                    *behaviour.notes,
+                    *map(str, read_record(session).get("notes") or ()),
+                ),
             ),
             intervals=behaviour.intervals,
             series=behaviour.series,
@@ -165,14 +187,6 @@ class IblSource:
             lab=name.lab,
             date=name.date,
         )
-
-    def _fetch(self, ref: SessionRef) -> None:
-        if ref.session_id is None:
-            self.network.alyx.session(ref.path.name)  # says why it could not be found
-        name, eid, listed = self._identity(ref.path)
-        eid = eid or (ref.session_id if ref.session_id != name.derived_id() else None)
-        one = listed or Listed(eid or "", name)
-        fetch_session(self.network, ref.path, Listed(one.eid, name, one.insertions), self.options.revision)
 
 
 def _tolerant(cache: Path) -> Iterator[Path]:

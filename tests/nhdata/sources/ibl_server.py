@@ -52,6 +52,9 @@ class Handler(BaseHTTPRequestHandler):
             self.server.stop.wait(5)
             self.close_connection = True
             return
+        if kind == "drop":
+            self.close_connection = True
+            return
         if kind.isdecimal():
             return self.answer(b"trouble", int(kind))
         parts = urlsplit(self.path)
@@ -118,6 +121,8 @@ class Handler(BaseHTTPRequestHandler):
             status, start = 206, int(wanted.removeprefix("bytes=").rstrip("-"))
         self.send_response(status)
         self.send_header("Content-Length", str(len(body) - start))
+        if status == 429:
+            self.send_header("Retry-After", "0")
         if status == 206:
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
         self.end_headers()

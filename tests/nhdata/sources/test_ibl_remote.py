@@ -2,14 +2,20 @@
 
 import hashlib
 import json
+import os
+import pickle
 import shutil
+import subprocess
+import sys
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from contextlib import suppress
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import faults
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -23,7 +29,8 @@ from nhdata.sources._http import Http, NetworkError, PassingTrouble
 from nhdata.sources.ibl import download as ibl_download
 from nhdata.sources.ibl.alyx import OneSettings
 from nhdata.sources.ibl.download import RemoteFile
-from nhdata.sources.ibl.remote import RECORD, REFUSED, Network
+from nhdata.sources.ibl.list import Listed, session_name
+from nhdata.sources.ibl.remote import RECORD, Network, Request, fetch_session
 from nhdata.sources.ibl.source import IblSource
 
 from .ibl_server import TOKEN, Handler, StandIn
@@ -79,7 +86,21 @@ def put(server: StandIn, name: str, content: bytes) -> None:
 
 def register(server: StandIn, eid: str, **changes: object) -> dict:
     related = [
-        {"id": key.split(".")[-2], "hash": hashlib.md5(content).hexdigest()} for key, content in server.objects.items()
+        {
+            "id": key.split(".")[-2],
+            "name": Path(key).name,
+            "dataset_type": Path(key).stem,
+            "data_url": f"http://elsewhere.invalid/{key}",
+            "url": f"http://elsewhere.invalid/datasets/{key.split('.')[-2]}",
+            "file_size": len(content),
+            "hash": hashlib.md5(content).hexdigest(),
+            "version": "3.0.0",
+            "collection": Path(key).parent.as_posix(),
+            "revision": None,
+            "default_revision": "True",
+            "qc": "NOT_SET",
+        }
+        for key, content in server.objects.items()
     ]
     record = {"id": eid, "lab": "alab", "subject": "AB_001", "start_time": "2023-04-05T12:00:00", "number": 2}
     server.sessions.append(record | {"data_dataset_session_related": related} | changes)
@@ -87,7 +108,7 @@ def register(server: StandIn, eid: str, **changes: object) -> dict:
 
 
 def network(server: StandIn, **changes: object) -> Network:
-    http = Http(timeout_s=TIMEOUT_S, attempts=3, backoff_s=0.01, on_refusal=REFUSED)
+    http = Http(timeout_s=TIMEOUT_S, attempts=3, backoff_s=0.01, patience_s=0)
     return Network(**{"alyx_url": f"{server.url}/alyx", "s3_url": f"{server.url}/s3", "http": http} | changes)
 
 
@@ -408,7 +429,7 @@ def test_waits_grow_and_heed_the_server(monkeypatch: pytest.MonkeyPatch) -> None
         raise PassingTrouble("busy", next(troubles))
 
     with pytest.raises(NetworkError, match=r"http://x: busy \(5 attempts\)"):
-        Http(attempts=5, backoff_s=0.5).patiently("http://x", attempt)
+        Http(attempts=5, backoff_s=0.5, patience_s=0).patiently("http://x", attempt)
     assert waits == [0.5, 1.0, 7.0, ibl_http.MAX_WAIT_S]
 
 
@@ -424,13 +445,185 @@ def test_answers_that_are_something_else(
 
 
 @pytest.mark.parametrize("change", [{"lab": "../.."}, {"number": None}, {"id": "1/../../"}, {"start_time": "now"}])
-def test_sessions_that_name_no_session(
-    bucket: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict
+def test_an_odd_record_of_a_search_fails_alone(
+    bucket: StandIn, alf_session: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict
 ) -> None:
     monkeypatch.setenv("NH_ALYX_TOKEN", TOKEN)
-    register(bucket, EID, **change)
-    with pytest.raises(NetworkError, match="answers something else than a session"):
-        list(source(bucket).iter_sessions([tmp_path]))
+    register(bucket, OTHER, **change)
+    register(bucket, EID)
+    one = source(bucket)
+    odd, sound = one.iter_sessions([tmp_path / "cache2"])
+    assert (odd.session_id, sound.session_id) == (None, EID)
+    assert odd.path.parent == tmp_path / "cache2"
+    with pytest.raises(NetworkError, match=r"names no session folder|is not a UUID of version 4") as caught:
+        one.load(odd)
+    assert str(change.get("id", OTHER)) in str(caught.value)
+    same(one.load(sound), read_local(alf_session))
+
+
+def set_hashes(record: dict, content: dict[str, bytes], make: Callable[[bytes], str]) -> None:
+    by_uuid = {key.split(".")[-2]: value for key, value in content.items()}
+    for related in record["data_dataset_session_related"]:
+        related["hash"] = make(by_uuid[related["id"]])
+
+
+@pytest.mark.parametrize(
+    ("make", "verified"),
+    [
+        (lambda content: hashlib.md5(content).hexdigest().upper(), True),
+        (lambda content: hashlib.sha1(content).hexdigest(), True),
+        (lambda content: "crc:12", False),
+        (lambda content: None, False),
+    ],
+)
+def test_hashes_of_the_database_are_of_several_kinds(
+    bucket: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[bytes], str], verified: bool
+) -> None:
+    monkeypatch.setenv("NH_ALYX_TOKEN", TOKEN)
+    set_hashes(register(bucket, EID), bucket.objects, make)
+    bucket.faults = [(SPIKES, "damage")]
+    recording = download(bucket, tmp_path / "cache2", eids=freeze(tmp_path))
+    assert bucket.count(SPIKES) == 2
+    assert any("not verified against the database" in note for note in recording.provenance.notes) == (not verified)
+
+
+@pytest.mark.parametrize("digits", [32, 40])
+def test_a_disagreement_of_database_and_bucket_is_no_fault_of_the_network(
+    bucket: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: int
+) -> None:
+    monkeypatch.setenv("NH_ALYX_TOKEN", TOKEN)
+    set_hashes(register(bucket, EID), bucket.objects, lambda content: "0" * digits)
+    kind = "MD5" if digits == 32 else "SHA-1"
+    with pytest.raises(NetworkError, match=f"the database has another {kind} .* than the file in the bucket"):
+        download(bucket, tmp_path / "cache2", eids=freeze(tmp_path))
+    assert bucket.count("/s3/data") == 1
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize("token", ["t0k\nX-Evil: 1", "t0k en", "t0k\u00e9n", "t0k\u2013n"])
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+def test_a_token_that_is_none_is_never_shown(
+    bucket: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str, debug: list[str]
+) -> None:
+    monkeypatch.setenv("NH_ALYX_TOKEN", token)
+    monkeypatch.setenv("NH_ALYX_URL", f"{bucket.url}/alyx")
+    words = ["ingest", "--source", "ibl", "--remote", str(tmp_path / "c"), "--store", str(tmp_path / "d.zarr"), *debug]
+    monkeypatch.setattr(sys, "argv", ["nhdata", *words])
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 1
+    assert "NH_ALYX_TOKEN is not a token" in result.output + str(result.exception)
+    assert "t0k" not in result.output + repr(result.exception)
+    assert bucket.seen == []
+
+
+def test_white_space_around_a_token_is_left_out(
+    bucket: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NH_ALYX_TOKEN", f" {TOKEN}\r\n")
+    register(bucket, EID)
+    assert [ref.session_id for ref in source(bucket).iter_sessions([tmp_path])] == [EID]
+
+
+def test_a_header_that_http_refuses_is_one_line_without_the_token(server: StandIn) -> None:
+    with pytest.raises(NetworkError, match="no valid request") as caught:
+        network(server).http.read(f"{server.url}/alyx/sessions", token="t0k\n")
+    assert "t0k" not in str(caught.value)
+
+
+def test_a_refusal_of_the_bucket_names_the_bucket(bucket: StandIn, tmp_path: Path) -> None:
+    bucket.faults = [("list-type", "403")]
+    with pytest.raises(NetworkError, match="does not allow reading without a login: check NH_IBL_S3_URL"):
+        download(bucket, tmp_path / "cache2", eids=freeze(tmp_path))
+
+
+def test_an_outage_is_waited_for_once_the_server_has_answered(
+    bucket: StandIn, alf_session: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bucket.faults = [(SPIKES, "drop")] * 9
+    http = Http(timeout_s=TIMEOUT_S, attempts=2, backoff_s=0.0001, patience_s=60)
+    one = IblSource(SourceOptions(remote=True, eids=freeze(tmp_path)), network(bucket, http=http))
+    (ref,) = one.iter_sessions([tmp_path / "cache2"])
+    same(one.load(ref), read_local(alf_session))
+    assert bucket.faults == []
+    assert caplog.text.count("trying again for 60 s") == 1
+
+
+def test_a_server_that_never_answered_is_given_up_soon(tmp_path: Path) -> None:
+    nowhere = Http(attempts=5, backoff_s=0.001)
+    with pytest.raises(NetworkError, match=r"cannot be reached \(2 attempts\)"):
+        nowhere.read("http://127.0.0.1:9/")
+
+
+def test_the_default_revision_of_the_database_and_no_withdrawn_files(
+    bucket: StandIn, alf_session: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = alf_session / "alf" / "probe00" / "pykilosort" / "spikes.times.npy"
+    later = tmp_path / "later.npy"
+    np.save(later, np.load(times) + 1.0)
+    put(bucket, f"{NAME}/alf/probe00/pykilosort/#2025-01-01#/spikes.times.npy", later.read_bytes())
+    monkeypatch.setenv("NH_ALYX_TOKEN", TOKEN)
+    record = register(bucket, EID)
+    related = record["data_dataset_session_related"]
+    newest = next(one for one in related if "#2025" in one["collection"])
+    newest["default_revision"] = "False"
+    licks = next(one for one in related if one["name"].startswith("licks.times"))
+    related.remove(licks)
+    recording = download(bucket, tmp_path / "cache2", eids=freeze(tmp_path))
+    np.testing.assert_array_equal(recording.spikes.time, read_local(alf_session).spikes.time)
+    assert "licks" not in recording.intervals
+    asked = download(bucket, tmp_path / "cache3", eids=freeze(tmp_path, "probe00"), revision="2025-01-01")
+    assert asked.provenance.revision == "2025-01-01"
+    monkeypatch.delenv("NH_ALYX_TOKEN")
+    assert "licks" in download(bucket, tmp_path / "cache4", eids=freeze(tmp_path)).intervals
+
+
+def test_another_process_uses_the_addresses_and_checksums_of_the_client(
+    bucket: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NH_ALYX_TOKEN", TOKEN)
+    set_hashes(register(bucket, EID), bucket.objects, lambda content: "0" * 32)
+    (ref,) = source(bucket, eids=freeze(tmp_path)).iter_sessions([tmp_path / "cache2"])
+    sent = pickle.dumps((SourceOptions(remote=True, eids=tmp_path / "not-here.csv"), ref))
+    assert TOKEN.encode() not in sent
+    load = (
+        "import pickle, sys\n"
+        "from nhdata.sources.ibl.source import IblSource\n"
+        "options, ref = pickle.load(sys.stdin.buffer)\n"
+        "try: IblSource(options).load(ref)\n"
+        "except Exception as error: print(error)\n"
+    )
+    elsewhere = {"NH_ALYX_URL": "http://127.0.0.1:9", "NH_IBL_S3_URL": "http://127.0.0.1:9"}
+    environment = {key: value for key, value in os.environ.items() if key != "NH_ALYX_TOKEN"} | elsewhere
+    worker = subprocess.run([sys.executable, "-c", load], input=sent, env=environment, capture_output=True, check=True)
+    assert f"{bucket.url}/s3/" in worker.stdout.decode()
+    assert "the database has another MD5" in worker.stdout.decode()
+
+
+def test_exceptions_at_any_file_operation_of_a_download(bucket: StandIn, tmp_path: Path) -> None:
+    kept = (SPIKES, "probe00/pykilosort/spikes.clusters", "licks.times")
+    bucket.objects = {key: value for key, value in bucket.objects.items() if any(name in key for name in kept)}
+    request = Request(f"{bucket.url}/s3", Listed(EID, session_name("alab", "AB_001", "2023-04-05", "2")), None, False)
+
+    def fetch(folder: Path) -> None:
+        fetch_session(network(bucket), folder, request, None)
+
+    def files(folder: Path) -> dict[str, bytes]:
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    with faults.record(tmp_path) as operations:
+        fetch(tmp_path / "whole")
+    whole = files(tmp_path / "whole")
+    for number, fault in enumerate(faults.sample(operations, lambda operation: operation.kind)):
+        for error in faults.ERRORS:
+            folder = tmp_path / f"{number}{error.__name__}"
+            with faults.inject(fault._replace(error=error), tmp_path) as state, suppress(error):
+                fetch(folder)
+            assert state.fired
+            there = files(folder) if folder.exists() else {}
+            assert all(whole[name] == content for name, content in there.items() if not name.endswith(".part"))
+            fetch(folder)
+            assert files(folder) == whole
+            shutil.rmtree(folder)
 
 
 def test_without_a_path_ones_cache_is_read_first(bucket: StandIn, alf_session: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from nhdata.sources.phy.source import PhySource
 
 from .web import FileServer
 
-HTTP = Http(timeout_s=0.3, attempts=3, backoff_s=0.01)
+HTTP = Http(timeout_s=0.3, attempts=3, backoff_s=0.01, patience_s=0)
 SOURCE = NwbSource(SourceOptions(), HTTP)
 
 
