@@ -10,8 +10,8 @@ import sys
 import threading
 import uuid
 from collections import Counter
-from contextlib import suppress
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
