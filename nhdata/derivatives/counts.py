@@ -101,6 +101,7 @@ def write_counts(
         If the width is not possible, the memory too little, or something else is at `out`.
     """
     workers = workers or Workers()
+    out = out.absolute()
     job = CountsJob(out, bin_s, dtype, memory_mb // max(1, min(workers.jobs, len(chosen))))
     bin_ticks(bin_s, 1e9)  # a width that is none is an error before anything is written
     plan_counts(1, 1, 1, job.memory_mb)

@@ -139,6 +139,7 @@ def write_features(
         If `job` asks for what there is not, or `out` is a file.
     """
     check_job(job)
+    out = out.absolute()
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file", "name a folder")
     out.mkdir(parents=True, exist_ok=True)

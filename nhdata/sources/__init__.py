@@ -25,9 +25,6 @@ class SourceError(UserError):
         super().__init__(f"{path}: {problem}", remedy)
         self.path = str(path)
 
-    def __reduce__(self) -> tuple[type[UserError], tuple[str, str]]:
-        return UserError, (self.problem, self.remedy)  # in another process: the same words
-
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:

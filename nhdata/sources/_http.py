@@ -34,9 +34,6 @@ class NetworkError(UserError):
     def __init__(self, url: str, problem: str, remedy: str) -> None:
         super().__init__(f"{url}: {problem}", remedy)
 
-    def __reduce__(self) -> tuple[type[UserError], tuple[str, str]]:
-        return UserError, (self.problem, self.remedy)  # in another process: the same words
-
 
 class NotFound(NetworkError):
     """A server that was reached and has no such thing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nhcatalog.catalog import Catalog
@@ -162,6 +163,8 @@ def open_catalog(path: AnyPlace) -> Catalog:
 def checked_store(path: AnyPlace) -> Place:
     """The place, if there is a store of this version; UserError if not."""
     root = to_place(path)
+    if isinstance(root, Path):
+        root = root.absolute()  # it stays valid after a change of the working directory, and in other processes
     if not is_store(root):
         raise UserError(f"no store at {root}", "make one with 'nhdata ingest … --store'")
     return root

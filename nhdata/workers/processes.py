@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
+from multiprocessing.pool import RemoteTraceback
 from types import FrameType
 from typing import Any
 
@@ -46,7 +48,8 @@ class _Lane:
         self.busy = False
         if done:
             return value
-        raise value
+        error, trace = value
+        raise error from RemoteTraceback(trace)
 
     def stop(self) -> None:
         self.pipe.close()  # without work, that is the word to leave; a signal would cut that short
@@ -122,10 +125,11 @@ def _serve(task: Callable[[Any], Any], pipe: Connection) -> None:
         try:
             answer = True, task(item)
         except Exception as error:
-            answer = False, error
+            answer = False, (error, traceback.format_exc())
         try:
             pipe.send(answer)
         except OSError:  # nobody listens any more
             return
         except Exception as error:
-            pipe.send((False, RuntimeError(f"cannot be pickled ({type(error).__name__}: {error})")))
+            unpicklable = RuntimeError(f"cannot be pickled ({type(error).__name__}: {error})")
+            pipe.send((False, (unpicklable, traceback.format_exc())))

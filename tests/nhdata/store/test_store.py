@@ -130,3 +130,12 @@ def test_a_value_that_does_not_fit_the_catalog_is_refused_before_anything_is_pub
     with pytest.raises(UserError, match="date"):
         put(root, recording(date="yesterday"))
     assert os.listdir(root / "sessions") == ["zarr.json"]
+
+
+def test_relative_store_survives_a_change_of_directory(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(root.parent)
+    store = nhdata.open(root.name)
+    data = pickle.dumps(store)
+    monkeypatch.chdir(tmp_path)
+    for opened in (store, pickle.loads(data)):  # noqa: S301
+        assert opened.session("mouse-1").spikes()[0].size > 0

@@ -50,6 +50,12 @@ def test_an_error_for_the_user_keeps_its_words():
         list(run_tasks(refuse, [1, 2], Workers(jobs=2)))
 
 
+def test_an_error_of_a_process_comes_with_the_traceback_of_that_process():
+    with pytest.raises(UserError) as caught:
+        list(run_tasks(refuse, [1, 2], Workers(jobs=2)))
+    assert "in refuse" in str(caught.value.__cause__)
+
+
 def test_a_process_without_more_work_leaves_in_its_own_time(tmp_path):
     list(run_tasks(tidy_up_late, [tmp_path / "a", tmp_path / "b"], Workers(jobs=2)))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
