@@ -8,7 +8,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
-from multiprocessing.pool import RemoteTraceback
 from types import FrameType
 from typing import Any
 
@@ -18,6 +17,10 @@ STOP_S = 3.0
 """How long a process that is stopped at its work may tidy up before it is killed."""
 LEAVE_S = 30.0
 """How long one that has no more work may take to leave, which on a busy machine is not at once."""
+
+
+class ChildTraceback(Exception):
+    """The traceback of an error in a worker process, as text; the cause of that error in this process."""
 
 
 class _Lane:
@@ -49,7 +52,7 @@ class _Lane:
         if done:
             return value
         error, trace = value
-        raise error from RemoteTraceback(trace)
+        raise error from ChildTraceback(trace)
 
     def stop(self) -> None:
         self.pipe.close()  # without work, that is the word to leave; a signal would cut that short
