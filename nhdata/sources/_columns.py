@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ REGIONS = ("location", "region", "brain_area", "brain_region")
 NOT_SAID = frozenset({"", "unknown", "none", "nan", "n/a"})
 EVERY_UNIT = "every unit in the file (--no-filter)"
 
-COMPUTED = frozenset({"unit_id", "session_id", "source", "unit_index", "good", "n_spikes", "rate_hz"})
-"""Names the catalog gives to what it works out itself; a source's column of that name is left out."""
+COMPUTED = frozenset(
+    {"unit_id", "session_id", "source", "unit_index", "good", "n_spikes", "rate_hz", "observed_share", "metrics"}
+)
+"""Columns of units that nhdata computes; a source's column ``x`` of such a name is stored as ``source_x``."""
 
 
 def is_plain(values: NDArray[Any]) -> bool:
@@ -34,31 +37,71 @@ def add_columns(
     columns: dict[str, NDArray[Any]],
     more: Iterable[tuple[str, NDArray[Any]]],
     renamed: Mapping[str, str],
+    reserved: Collection[str] = COMPUTED,
 ) -> list[str]:
-    """Add a source's own columns under safe names, without replacing one of `columns`.
+    """Add a source's own columns under names that are safe and free; nothing in `columns` is replaced.
 
-    `renamed` maps the source's names to ours, which carry their unit.
-    Columns that are not plain (`is_plain`), that the catalog works out itself (`COMPUTED`), or whose name
-    is taken in any mixture of capitals are left out.
+    A name is taken in any mixture of capitals. A column that repeats a column of the same name is added once.
+
+    Parameters
+    ----------
+    columns : dict of str to (n,) array
+        Changed in place.
+    more : iterable of (name, (n,) array)
+    renamed : mapping of str to str
+        The source's names to ours, which carry their unit.
+    reserved : collection of str
+        Names of columns that nhdata computes: a source's column ``x`` of such a name is stored as ``source_x``. By
+        default those of units; tables of intervals have none.
 
     Returns
     -------
     list of str
-        Notes for the recording's provenance: text columns that are left out, though they are one value a row.
+        Notes for the recording's provenance: each column with another name than the source's, and each that is left out
+        because it is not plain (`is_plain`).
     """
     notes = []
-    taken = {name.lower() for name in columns}
+    taken = {name.lower(): name for name in columns}
     for name, values in more:
-        safe = safe_name(renamed.get(name, name))
-        if safe in COMPUTED or safe.lower() in taken:
-            continue
         if not is_plain(values):
-            if values.ndim == 1 and values.dtype.kind in "OU":
-                notes.append(f"column {name} left out: not text of up to {MAX_TEXT} characters in every row")
+            notes.append(f"column {name} left out: {_not_plain(values)}")
             continue
-        columns[safe] = values
-        taken.add(safe.lower())
+        wanted = safe_name(renamed.get(name, name))
+        if wanted.lower() in reserved:
+            wanted = f"source_{wanted}"
+        if wanted.lower() in taken and _are_equal(columns[taken[wanted.lower()]], values):
+            continue
+        free = free_name(wanted, taken)
+        if free != renamed.get(name, name):
+            notes.append(f"column {name} is stored as {free}")
+        columns[free] = values
+        taken[free.lower()] = free
     return notes
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """Return a safe name that is not in `taken`, all lower case, in any mixture of capitals: ``x``, ``x_2`` and so on.
+
+    Examples
+    --------
+    >>> free_name("RT (ms)", {"rt_ms"}), free_name("反应", set())
+    ('RT_ms_2', 'unnamed')
+    """
+    safe = safe_name(name)
+    return next(one for k in count(1) if (one := safe if k == 1 else f"{safe}_{k}").lower() not in taken)
+
+
+def _not_plain(values: NDArray[Any]) -> str:
+    if values.ndim != 1:
+        return f"{values.ndim} dimensions, not one value a row"
+    if values.dtype.kind in "OU":
+        return f"not text of up to {MAX_TEXT} characters in every row"
+    return f"values of type {values.dtype}"
+
+
+def _are_equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    numbers = one.dtype.kind in "biuf" and other.dtype.kind in "biuf"
+    return np.array_equal(one, other, equal_nan=True) if numbers else one.tolist() == other.tolist()
 
 
 def stack_columns(tables: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

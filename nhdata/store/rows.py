@@ -76,6 +76,7 @@ def _fits(values: NDArray[Any], kind: Type) -> bool:
 def _units(session: Session, units: dict[str, NDArray[Any]], unit_ids: list[str]) -> pa.Table:
     n = session.n_units
     known = {c.name for c in TABLES["units"].columns if c.name not in units or _fits(units[c.name], c.type)}
+    known -= {"metrics", "unit_id", "session_id", "source", "unit_index", "rate_hz"}  # a source's own go to the metrics
     quality = units.get("quality", np.full(n, "unrated", dtype=object))
     columns = {
         "unit_id": pa.array(unit_ids, pa.string()),

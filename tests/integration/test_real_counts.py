@@ -49,7 +49,11 @@ def good_nwb(path: Path) -> dict[int, int]:
 @pytest.fixture(scope="module")
 def root(realdata: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("real") / "data.zarr"
-    for source, paths in {"ibl": ["ibl_alf"], "nwb": ["nwb/hc3", "nwb/human"], "phy": ["phy"]}.items():
+    for source, paths in {
+        "ibl": ["ibl_alf"],
+        "nwb": ["nwb/hc3", "nwb/human"],
+        "phy": ["phy/neuropixels_trial"],
+    }.items():
         options = SourceOptions(sample_rate_hz=30000.0) if source == "phy" else SourceOptions()
         report = ingest(root, source, [realdata / path for path in paths], options=options)
         assert (report.skipped, report.failed) == ([], [])

@@ -48,7 +48,6 @@ class AllenSource:
     def load(self, ref: SessionRef) -> Recording:
         from nhdata.sources.allen.tables import cache_folder, read_channels, read_session_facts, table_files
         from nhdata.sources.allen.units import read_units
-        from nhdata.sources.nwb.tables import rows_left_out
 
         path = ref.path
         folder = cache_folder(path)
@@ -56,7 +55,8 @@ class AllenSource:
             session_id = _session_id(path, file)
             facts = _facts(file) | read_session_facts(folder, session_id)
             kept = read_units(path, file, read_channels(folder), keep_all=self.keep_all)
-            intervals = _intervals(file)
+            notes = [*kept.notes]
+            intervals, series = _intervals(file, notes), _series(file, notes)
             ends_s = [float(table["stop_s"].max()) for table in intervals.values() if len(table["stop_s"])]
             return Recording(
                 source=self.name,
@@ -69,10 +69,10 @@ class AllenSource:
                     original_ids={"ecephys_session_id": session_id, **facts},
                     rule=kept.rule,
                     dropped=dict(kept.dropped),
-                    notes=(*kept.notes, *rows_left_out(file, intervals)),
+                    notes=tuple(notes),
                 ),
                 intervals=intervals,
-                series=_series(file),
+                series=series,
                 subject=facts.get("specimen_id") or facts.get("subject_id"),
                 lab="allen",
                 date=read_date(file),
@@ -106,19 +106,19 @@ def _facts(file: h5py.File) -> dict[str, str]:
     return {name: text for name, text in facts.items() if text is not None}
 
 
-def _intervals(file: h5py.File) -> dict[str, Columns]:
+def _intervals(file: h5py.File, notes: list[str]) -> dict[str, Columns]:
     from nhdata.sources.nwb.tables import is_interval_table, joined_text, read_interval_table, read_intervals
 
-    intervals = read_intervals(file)
+    intervals = read_intervals(file, notes)
     if is_interval_table(invalid := file.get(f"intervals/{INVALID}")):
         tags = joined_text(invalid, "tags", len(invalid["start_time"]))
-        intervals[INVALID] = read_interval_table(invalid, {} if tags is None else {"tags": tags})
+        intervals[INVALID] = read_interval_table(invalid, [], {} if tags is None else {"tags": tags})
     if is_interval_table(stimulation := file.get(OPTOTAGGING)):
-        intervals["optogenetic_stimulation"] = read_interval_table(stimulation)
+        intervals["optogenetic_stimulation"] = read_interval_table(stimulation, notes)
     return intervals
 
 
-def _series(file: h5py.File) -> dict[str, Series]:
+def _series(file: h5py.File, notes: list[str]) -> dict[str, Series]:
     from nhdata.sources.nwb.series import read_series
 
-    return {name: series for name, series in read_series(file).items() if np.isfinite(series.value).any()}
+    return {name: series for name, series in read_series(file, notes).items() if np.isfinite(series.value).any()}

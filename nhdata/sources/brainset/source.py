@@ -81,7 +81,7 @@ class BrainsetSource:
                     original_ids=names.original_ids,
                     rule=EVERY_UNIT if self.keep_all else units.rule,
                     dropped=dict(Counter(f"rated '{word}'" for word in units.columns["quality"][~kept])),
-                    notes=units.notes,
+                    notes=(*units.notes, *contents.notes),
                 ),
                 intervals=contents.intervals,
                 series=contents.series,

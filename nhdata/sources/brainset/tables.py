@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +10,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from nhdata.names import safe_name
 from nhdata.recording import Columns, Series
 from nhdata.sources import SourceError
-from nhdata.sources._columns import add_columns, text_column
+from nhdata.sources._columns import add_columns, free_name, text_column
 from nhdata.sources._hdf5 import check_size, members
 from nhdata.sources.nwb.tables import as_text
 
@@ -78,6 +77,14 @@ class Contents:
 
     intervals: dict[str, Columns] = field(default_factory=dict)
     series: dict[str, Series] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def free(self, kind: str, name: str, taken: Mapping[str, Any]) -> str:
+        """A name that is safe and free, with a note where it is another."""
+        free = free_name(name, {one.lower() for one in taken})
+        if free != name:
+            self.notes.append(f"{kind} {name} is stored as {free}")
+        return free
 
 
 def read_contents(root: h5py.Group, offset_s: float) -> Contents:
@@ -104,7 +111,8 @@ def read_contents(root: h5py.Group, offset_s: float) -> Contents:
             continue
         if is_kind(member, "Interval"):
             if name != "domain" or len(member["start"]) > 1:
-                contents.intervals[_free(name, contents.intervals)] = _read_interval(member, offset_s)
+                free = contents.free("table", name, contents.intervals)
+                contents.intervals[free] = _read_interval(member, offset_s, contents.notes)
         elif is_kind(member, "IrregularTimeSeries"):
             _add_irregular(contents, name, member, offset_s)
         elif is_kind(member, "RegularTimeSeries"):
@@ -119,11 +127,6 @@ def _objects(group: h5py.Group, prefix: str, depth: int) -> Iterator[tuple[str, 
                 yield from _objects(member, f"{prefix}{name}_", depth + 1)
         elif isinstance(member, h5py.Group) and (name != "domain" or depth == 0):
             yield prefix + name, member
-
-
-def _free(name: str, taken: dict[str, Any]) -> str:
-    safe = safe_name(name)
-    return next(n for n in (safe, *(f"{safe}_{k}" for k in range(2, len(taken) + 3))) if n not in taken)
 
 
 def _time_keys(group: h5py.Group) -> list[str]:
@@ -141,9 +144,13 @@ def _shifted(group: h5py.Group, offset_s: float, *times: str) -> dict[str, NDArr
 
 
 def _table(
-    group: h5py.Group, start_s: NDArray[Any] | None, stop_s: NDArray[Any] | None, own: dict[str, NDArray[Any]]
+    group: h5py.Group,
+    start_s: NDArray[Any] | None,
+    stop_s: NDArray[Any] | None,
+    own: dict[str, NDArray[Any]],
+    notes: list[str],
 ) -> Columns:
-    """A table of spans; rows whose start or stop is not finite are left out."""
+    """A table of spans; rows whose start or stop is not finite are left out, with a note."""
     for times in (start_s, stop_s):
         if times is None or times.dtype != np.float64 or times.ndim != 1:
             raise fail(group, "has no numbers for the start and end of its spans")
@@ -151,13 +158,17 @@ def _table(
     assert stop_s is not None
     keep = np.isfinite(start_s) & np.isfinite(stop_s)
     columns: dict[str, NDArray[Any]] = {"start_s": start_s[keep], "stop_s": stop_s[keep]}
-    add_columns(columns, ((name, values[keep]) for name, values in own.items()), {})
+    name = str(group.name).strip("/").replace("/", "_")
+    if n := len(keep) - int(keep.sum()):
+        notes.append(f"{n} of {len(keep)} rows of {name} left out: no start or no stop")
+    added = add_columns(columns, ((key, values[keep]) for key, values in own.items()), {}, ())
+    notes += [f"{name}: {note}" for note in added]
     return columns
 
 
-def _read_interval(group: h5py.Group, offset_s: float) -> Columns:
+def _read_interval(group: h5py.Group, offset_s: float, notes: list[str]) -> Columns:
     columns = _shifted(group, offset_s, "start", "end")
-    return _table(group, columns.pop("start", None), columns.pop("end", None), columns)
+    return _table(group, columns.pop("start", None), columns.pop("end", None), columns, notes)
 
 
 def _add_irregular(contents: Contents, name: str, group: h5py.Group, offset_s: float) -> None:
@@ -171,14 +182,16 @@ def _add_irregular(contents: Contents, name: str, group: h5py.Group, offset_s: f
     if signals and "end" not in _time_keys(group):
         _add_series(contents, name, group, time_s, signals)
     else:
-        spans = _table(group, time_s, columns.pop("end", time_s), columns)
-        contents.intervals[_free(name, contents.intervals)] = spans
+        spans = _table(group, time_s, columns.pop("end", time_s), columns, contents.notes)
+        contents.intervals[contents.free("table", name, contents.intervals)] = spans
 
 
 def _add_regular(contents: Contents, name: str, group: h5py.Group, offset_s: float) -> None:
     n_samples, columns = read_columns(group)
     rate_hz = read_number(group, "sampling_rate", np.nan)
-    domain = _read_interval(members(group)["domain"], 0.0) if is_kind(members(group).get("domain"), "Interval") else {}
+    domain = (
+        _read_interval(members(group)["domain"], 0.0, []) if is_kind(members(group).get("domain"), "Interval") else {}
+    )
     if not 0 < rate_hz < np.inf or not len(domain.get("start_s", ())):
         raise fail(group, "has no sampling_rate or no domain")
     start_s = domain["start_s"][0]
@@ -201,4 +214,4 @@ def _add_series(
         full_name = name if list(signals) == ["value"] else f"{name}_{column}"
         value = values if values.dtype.kind == "f" else values.astype(np.float64)
         unit = as_text(group[column].attrs.get("unit")) or "unknown"
-        contents.series[_free(full_name, contents.series)] = Series(time_s, value, unit)
+        contents.series[contents.free("series", full_name, contents.series)] = Series(time_s, value, unit)

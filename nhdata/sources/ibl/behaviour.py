@@ -110,26 +110,30 @@ def read_intervals(alf: Collection) -> tuple[dict[str, Columns], list[str]]:
     -------
     tables : dict of str to Columns
     notes : list of str
-        How many rows were left out.
+        Rows and columns that are left out, and columns that are renamed.
     """
     tables: dict[str, Columns] = {}
     n_rows: dict[str, int] = {}
+    notes: list[str] = []
     if "trials.table.pqt" in alf or "trials.intervals.npy" in alf:
-        tables["trials"], n_rows["trials"] = _read_trials(alf)
+        tables["trials"], n_rows["trials"] = _read_trials(alf, notes)
     if "wheelMoves.intervals.npy" in alf:
         spans = alf.read("wheelMoves.intervals.npy", n_columns=2)
         amplitude = alf.find("wheelMoves.peakAmplitude.npy", len(spans))
         own = {} if amplitude is None else {"peakAmplitude": amplitude}
-        tables["wheel_moves"], n_rows["wheel_moves"] = finite_spans(spans[:, 0], spans[:, 1], own), len(spans)
+        tables["wheel_moves"], n_rows["wheel_moves"] = (
+            finite_spans("wheel_moves", spans[:, 0], spans[:, 1], own, notes),
+            len(spans),
+        )
     if "licks.times.npy" in alf:
         licks_s = np.sort(alf.read("licks.times.npy", kinds="f"))
-        tables["licks"], n_rows["licks"] = finite_spans(licks_s, licks_s, {}), len(licks_s)
+        tables["licks"], n_rows["licks"] = finite_spans("licks", licks_s, licks_s, {}, notes), len(licks_s)
     gone = {name: n - len(tables[name]["start_s"]) for name, n in n_rows.items()}
-    notes = [f"{n} of {n_rows[name]} rows of {name} left out: no start or no stop" for name, n in gone.items() if n]
+    notes += [f"{n} of {n_rows[name]} rows of {name} left out: no start or no stop" for name, n in gone.items() if n]
     return tables, notes
 
 
-def _read_trials(alf: Collection) -> tuple[Columns, int]:
+def _read_trials(alf: Collection, notes: list[str]) -> tuple[Columns, int]:
     table = dict(alf.read_table("trials.table.pqt")) if "trials.table.pqt" in alf else {}
     if "intervals_0" in table and "intervals_1" in table:
         start_s, stop_s = table.pop("intervals_0"), table.pop("intervals_1")
@@ -138,17 +142,21 @@ def _read_trials(alf: Collection) -> tuple[Columns, int]:
     for name in TRIAL_COLUMNS:
         if name not in table and (values := alf.find(f"trials.{name}.npy", len(start_s))) is not None:
             table[name] = values
-    return finite_spans(start_s, stop_s, table), len(start_s)
+    return finite_spans("trials", start_s, stop_s, table, notes), len(start_s)
 
 
-def finite_spans(start_s: NDArray[Any], stop_s: NDArray[Any], own: Columns) -> Columns:
-    """A table of time spans with columns of its own, without the rows whose start or stop is not finite."""
+def finite_spans(name: str, start_s: NDArray[Any], stop_s: NDArray[Any], own: Columns, notes: list[str]) -> Columns:
+    """A table of time spans with columns of its own, without the rows whose start or stop is not finite.
+
+    `notes` gets a note of each column that is renamed or left out.
+    """
     keep = np.isfinite(start_s) & np.isfinite(stop_s)
     columns: dict[str, NDArray[Any]] = {
         "start_s": start_s[keep].astype(np.float64),
         "stop_s": stop_s[keep].astype(np.float64),
     }
-    add_columns(columns, ((name, values[keep]) for name, values in own.items()), {})
+    added = add_columns(columns, ((key, values[keep]) for key, values in own.items()), {}, ())
+    notes += [f"{name}: {note}" for note in added]
     return columns
 
 

@@ -87,14 +87,15 @@ class IblCompactSource:
             raise SourceError(first.where, "the probes' ticks differ, or are no part of a second", AGAIN)
         tick_hz = 1_000_000 / tick
         trains = [read_spikes(shard, tick_hz) for shard in shards]
-        units = [_units(shard, train.ids) for shard, train in zip(shards, trains, strict=True)]
+        notes: list[str] = []
+        units = [_units(shard, train.ids, notes) for shard, train in zip(shards, trains, strict=True)]
         first_rows = np.cumsum([0, *(len(train.ids) for train in trains)])
         rows = [train.row + np.int32(start) for train, start in zip(trains, first_rows, strict=False)]
         ticks = np.concatenate([train.ticks for train in trains])
         if not len(ticks):
             raise SourceError(first.where, "empty recording, no probe has spikes", AGAIN)
 
-        trials = _trials(first, ref.session_id)
+        trials = _trials(first, ref.session_id, notes)
         series, wheel_file = read_compact_wheel(ref.path, ref.session_id)
         ends_s = [ticks.max() / tick_hz, *(table["stop_s"].max() for table in trials.values() if len(table["stop_s"]))]
         ends_s += [signal.time_s[-1] for signal in series.values()]
@@ -110,10 +111,13 @@ class IblCompactSource:
                 original_ids={"eid": ref.session_id} | {shard.text("probe_name"): shard.pid for shard in shards},
                 rule=RULE,
                 dropped={},
-                notes=tuple(
-                    f"{shard.text('probe_name')}: {train.n_early} spikes before 0 s of the session's clock left out"
-                    for shard, train in zip(shards, trains, strict=True)
-                    if train.n_early
+                notes=(
+                    *dict.fromkeys(notes),
+                    *(
+                        f"{shard.text('probe_name')}: {train.n_early} spikes before 0 s of the session's clock left out"
+                        for shard, train in zip(shards, trains, strict=True)
+                        if train.n_early
+                    ),
                 ),
             ),
             intervals=trials,
@@ -132,7 +136,7 @@ def _releases(path: Path) -> list[Path]:
     return sorted(unpacked) + sorted(found for found in path.glob("bwm_ephys*.tar"))
 
 
-def _units(shard: Shard, ids: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+def _units(shard: Shard, ids: NDArray[np.int64], notes: list[str]) -> dict[str, NDArray[Any]]:
     """The good units' table of one probe, as far as ``units.parquet`` has it."""
     units: dict[str, NDArray[Any]] = {
         "cluster_id": ids,
@@ -150,15 +154,15 @@ def _units(shard: Shard, ids: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
     own = {name: values[order] for name, values in table.items() if name not in IDS | REGION_IDS}
     regions = own.pop("atlas_id", np.full(len(ids), np.nan)).astype(np.float64)
     metres = {new: own.pop(old).astype(np.float64) * 1e6 for old, new in METRES.items() if old in own}
-    add_columns(units, region_columns(regions).items(), {})
-    add_columns(units, own.items(), RENAMED)
-    add_columns(units, metres.items(), {})
+    notes += add_columns(units, region_columns(regions).items(), {})
+    notes += add_columns(units, own.items(), RENAMED)
+    notes += add_columns(units, metres.items(), {})
     return units
 
 
-def _trials(shard: Shard, eid: str) -> dict[str, Columns]:
+def _trials(shard: Shard, eid: str, notes: list[str]) -> dict[str, Columns]:
     table = read_rows(shard, "metadata/trials.parquet", "eid", eid)
     if "intervals_0" not in table or "intervals_1" not in table:
         return {}
     own = {name: values for name, values in table.items() if name not in IDS}
-    return {"trials": finite_spans(own.pop("intervals_0"), own.pop("intervals_1"), own)}
+    return {"trials": finite_spans("trials", own.pop("intervals_0"), own.pop("intervals_1"), own, notes)}

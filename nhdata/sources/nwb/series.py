@@ -19,11 +19,12 @@ MAX_VALUES = 50_000_000
 MEND = "write that series anew, or remove it"
 
 
-def read_series(file: Group) -> dict[str, Series]:
+def read_series(file: Group, notes: list[str]) -> dict[str, Series]:
     """Numeric time series under ``/processing``, the module ``behavior`` first.
 
     Each is named by the end of its path, as much as makes it unique. Raw acquisition is left out, and so are
-    voltages (`ElectricalSeries`), images and series of more than 8 columns or 50 million values.
+    voltages (`ElectricalSeries`), images and series of more than 8 columns or 50 million values. `notes` gets a note of
+    each series that is stored under another name than its own.
 
     Raises
     ------
@@ -35,7 +36,10 @@ def read_series(file: Group) -> dict[str, Series]:
     for module in sorted(modules, key=lambda name: (name != "behavior", name)):
         for group in _time_series(modules[module]):
             if (series := _read(group)) is not None:
-                found[_unique_name(group, found)] = series
+                name = _unique_name(group, found)
+                found[name] = series
+                if name != str(group.name).rsplit("/", 1)[-1]:
+                    notes.append(f"series {group.name} is stored as {name}")
     return found
 
 
@@ -54,7 +58,8 @@ def _unique_name(group: Group, taken: dict[str, Series]) -> str:
     parts = [safe_name(part) for part in group.name.split("/")[2:]]
     names = ["_".join(parts[-n:]) for n in range(1, len(parts) + 1)]
     names += [f"{names[-1]}_{n}" for n in range(2, len(taken) + 3)]
-    return next(name for name in names if name not in taken)
+    lower = {name.lower() for name in taken}
+    return next(name for name in names if name.lower() not in lower)
 
 
 def _read(group: Group) -> Series | None:

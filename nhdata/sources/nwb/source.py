@@ -60,14 +60,15 @@ class NwbSource:
     def load(self, ref: SessionRef) -> Recording:
         from nhdata.sources.nwb.observed import unobserved
         from nhdata.sources.nwb.series import read_series
-        from nhdata.sources.nwb.tables import as_text, read_intervals, rows_left_out
+        from nhdata.sources.nwb.tables import as_text, read_intervals
         from nhdata.sources.nwb.units import read_units
 
         with self._open(ref, self.http) as (file, origin):
             identifier = read_identifier(ref.place, file)
             good = read_units(ref.place, file, keep_all=self.keep_all)
-            intervals = read_intervals(file)
-            notes = (*good.notes, *rows_left_out(file, intervals))
+            notes = [*good.notes]
+            intervals = read_intervals(file, notes)
+            series = read_series(file, notes)
             ends_s = [float(table["stop_s"].max()) for table in intervals.values() if len(table["stop_s"])]
             ends_s = [end_s for end_s in ends_s if end_s <= good.last_s + LONGEST_SILENCE_S]
             stop_s = max([good.last_s, *ends_s])
@@ -84,10 +85,10 @@ class NwbSource:
                     original_ids={"identifier": identifier, **origin},
                     rule=good.rule,
                     dropped=dict(good.dropped),
-                    notes=notes,
+                    notes=tuple(notes),
                 ),
                 intervals=intervals,
-                series=read_series(file),
+                series=series,
                 subject=as_text(file.get("general/subject/subject_id")),
                 lab=as_text(file.get("general/lab")),
                 date=read_date(file),

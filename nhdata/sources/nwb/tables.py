@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nhdata.names import safe_name
 from nhdata.recording import Columns
 from nhdata.sources import SourceError
-from nhdata.sources._columns import add_columns, text_column
+from nhdata.sources._columns import add_columns, free_name, text_column
 from nhdata.sources.nwb.nodes import Dataset, Group, is_elsewhere, is_text, members, read_all
 
 
@@ -56,6 +55,15 @@ def read_columns(table: Group, n_rows: int) -> Iterator[tuple[str, NDArray[Any]]
             continue
         if (column := read_column(table, name, n_rows)) is not None:
             yield name, column
+
+
+def unread_columns(table: Group, n_rows: int, used: Collection[str]) -> list[str]:
+    """A note of the columns that `read_columns` passes over and that are not in `used`; none if there are none."""
+    read = {name for name, _ in read_columns(table, n_rows)}
+    names = [
+        name for name in table if name not in read and name != "id" and name not in used and not name.endswith("_index")
+    ]
+    return [f"columns left out, not one value a row: {', '.join(names)}"] if names else []
 
 
 def ragged_bounds(table: Group, name: str) -> NDArray[np.int64]:
@@ -112,18 +120,19 @@ def joined_text(table: Group, name: str, n_rows: int) -> NDArray[Any] | None:
     return texts if len(texts) == n_rows else None
 
 
-def read_intervals(file: Group) -> dict[str, Columns]:
-    """Tables of time spans under ``/intervals``, by name. Raises as `read_interval_table`."""
+def read_intervals(file: Group, notes: list[str]) -> dict[str, Columns]:
+    """Tables of time spans under ``/intervals``, by name. Raises as `read_interval_table`, which adds to `notes`."""
     tables = members(file["intervals"]) if isinstance(file.get("intervals"), Group) else {}
-    return {safe_name(name): read_interval_table(table) for name, table in tables.items() if is_interval_table(table)}
-
-
-def rows_left_out(file: Group, intervals: Mapping[str, Columns]) -> Iterator[str]:
-    """A note for each table of `read_intervals` that has rows without a start or a stop."""
-    for name, table in members(file["intervals"]).items() if isinstance(file.get("intervals"), Group) else ():
-        found = intervals.get(safe_name(name))
-        if found is not None and is_interval_table(table) and (n := len(table["start_time"])) > len(found["start_s"]):
-            yield f"{n - len(found['start_s'])} of {n} rows of {name} left out: no start or no stop"
+    found: dict[str, Columns] = {}
+    taken: set[str] = set()
+    for name, table in sorted(tables.items(), key=lambda item: item[0] != item[0].lower()):  # trials before Trials
+        if is_interval_table(table):
+            free = free_name(name, taken)
+            if free != name:
+                notes.append(f"table {name} is stored as {free}")
+            found[free] = read_interval_table(table, notes)
+            taken.add(free.lower())
+    return found
 
 
 def is_interval_table(table: Any) -> bool:
@@ -131,12 +140,14 @@ def is_interval_table(table: Any) -> bool:
     return isinstance(table, Group) and {"start_time", "stop_time"} <= {*table.keys()}
 
 
-def read_interval_table(table: Group, more: Columns | None = None) -> dict[str, NDArray[Any]]:
+def read_interval_table(table: Group, notes: list[str], more: Columns | None = None) -> dict[str, NDArray[Any]]:
     """One table of time spans; rows whose start or stop is not finite are left out.
 
     Parameters
     ----------
     table : Group
+    notes : list of str
+        Gets a note of rows and columns that are left out, and of columns that are renamed.
     more : mapping of str to (n_rows,) array
         Further columns, made from some that are not plain.
 
@@ -156,6 +167,11 @@ def read_interval_table(table: Group, more: Columns | None = None) -> dict[str, 
         "start_s": start_s[keep].astype(np.float64),
         "stop_s": stop_s[keep].astype(np.float64),
     }
+    name = str(table.name).rsplit("/", 1)[-1]
+    if n := n_rows - int(keep.sum()):
+        notes.append(f"{n} of {n_rows} rows of {name} left out: no start or no stop")
     own = [pair for pair in read_columns(table, n_rows) if pair[0] not in ("start_time", "stop_time")]
-    add_columns(columns, ((name, column[keep]) for name, column in [*own, *(more or {}).items()]), {})
+    added = add_columns(columns, ((key, column[keep]) for key, column in [*own, *(more or {}).items()]), {}, ())
+    left_out = unread_columns(table, n_rows, ("start_time", "stop_time", *(more or {})))
+    notes += [f"{name}: {note}" for note in [*added, *left_out]]
     return columns

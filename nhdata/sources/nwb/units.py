@@ -15,13 +15,15 @@ from nhdata.sources import SourceError
 from nhdata.sources._columns import EVERY_UNIT, NOT_SAID, REGIONS, UNKNOWN, add_columns, known_names, text_column
 from nhdata.sources._spikes import blocks, check_spike_times
 from nhdata.sources.nwb.nodes import Dataset, Group, check, read_all
-from nhdata.sources.nwb.tables import ragged_bounds, read_column, read_columns
+from nhdata.sources.nwb.tables import ragged_bounds, read_column, read_columns, unread_columns
 
 RATINGS = ("quality", "unit_quality", "group", "KSLabel")
 """Columns that may hold a rating, in order of preference; after the first only if they use `RATING_WORDS`."""
 RATING_WORDS = frozenset({"good", "mua", "noise", "unsorted", "sua", "single unit", "multi unit", "multiunit"})
 GOOD_WORDS = frozenset({"good", "sua", "single unit"})
 ELECTRODES = "general/extracellular_ephys/electrodes"
+USED = ("spike_times", "obs_intervals", "electrodes", "electrode_group")
+"""Columns that are read although they are not one value a row."""
 RENAMED = {
     "cluster_id": "sorter_cluster_id",
     "firing_rate": "firing_rate_hz",
@@ -63,6 +65,7 @@ def read_units(path: Path | str, file: Group, *, keep_all: bool = False) -> Good
     if notes and (said := read_column(table, "id", n_units)) is not None:
         own.append(("source_id", said))
     notes += add_columns(columns, own, RENAMED)
+    notes += unread_columns(table, n_units, USED)
     if keep_all:
         columns["good"] = good
     return GoodUnits(

@@ -32,6 +32,7 @@ RENAMED = {
     "depth": "depth_um",
     "fr": "firing_rate_hz",
     "KSLabel": "ks_label",
+    "n_spikes": "source_n_spikes",
     "quality": "source_quality",
 }
 

@@ -350,3 +350,14 @@ def test_without_the_filter_every_unit_is_kept_and_marked(tmp_path) -> None:
     assert every.units["good"].tolist() == good.tolist()
     assert len(every.spikes.time) == len(TIMES)
     assert every.provenance.dropped == {}
+
+
+def test_columns_that_differ_in_capitals_or_have_no_latin_letter_are_kept(file) -> None:
+    with h5py.File(file, "a") as opened:
+        n = len(opened["units/id"])
+        for name, part in (("Rate", 0.0), ("rate", 0.5), ("率", 0.25)):
+            opened[f"units/{name}"] = np.arange(n) + part
+    recording = load_one(file)
+    added = [values for name, values in recording.units.items() if name.lower().startswith(("rate", "unnamed"))]
+    assert sorted(float(values[0]) % 1 for values in added) == [0.0, 0.25, 0.5]
+    assert sum("is stored as" in note for note in recording.provenance.notes) >= 2

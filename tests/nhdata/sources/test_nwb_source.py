@@ -269,7 +269,8 @@ def test_what_is_left_out_is_noted_and_a_wrong_spike_names_its_unit(nwb_file) ->
         first, second = file["units/spike_times_index"][:2]
     notes = load_one(nwb_file).provenance.notes
     assert notes[0].startswith("column story left out")
-    assert notes[1] == f"2 of {n_trials} rows of trials left out: no start or no stop"
+    assert notes[1] == "columns left out, not one value a row: shape"
+    assert notes[2] == f"2 of {n_trials} rows of trials left out: no start or no stop"
     with h5py.File(nwb_file, "a") as file:
         file["units/spike_times"][second - 1] = np.nan
     with pytest.raises(SourceError, match=rf"spike {second - 1} is at nan, not a number, in row 1 of units"):

@@ -183,7 +183,7 @@ def test_a_real_folder_has_the_units_its_files_say(realdata: Path) -> None:
         good = [int(row["cluster_id"]) for row in csv.DictReader(file, delimiter="\t") if row["group"] == "good"]
     with pytest.raises(SourceError, match=r"params\.py.*--sample-rate"):
         load_one(folder)
-    recording = load_one(realdata / "phy", 30000.0)
+    recording = load_one(folder, 30000.0)
     assert recording.n_units == len(good) == 140
     assert recording.session_id.startswith("neuropixels_trial-")
     assert len(recording.spikes.time) == np.isin(np.load(folder / "spike_clusters.npy"), good).sum()
