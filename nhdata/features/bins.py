@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -15,6 +16,69 @@ from nhdata.features.threads import FEW_SPIKES, n_threads, run_parts
 FITS, TOO_MANY, NO_UNIT = 0, 1, 2  # what a counting kernel answers
 MOST_BINS = 2**28  # that a kernel holds one number for each of
 MAX_DENOMINATOR = 2**20  # times a uint32 tick it stays far below 2**63
+
+
+def seconds_fraction(span_s: float) -> Fraction:
+    """Return seconds as the exact fraction that was meant: 0.1 is one tenth, and ``1 / 30`` one thirtieth.
+
+    A fraction with a denominator up to 2**20 if float64 holds it as `span_s`, else the decimal number that was typed.
+
+    Examples
+    --------
+    >>> seconds_fraction(0.14) / seconds_fraction(0.02)
+    Fraction(7, 1)
+    >>> seconds_fraction(1 / 30)
+    Fraction(1, 30)
+    """
+    decimal = Fraction(repr(float(span_s)))
+    simple = decimal.limit_denominator(MAX_DENOMINATOR)
+    return simple if float(simple) == float(span_s) else decimal
+
+
+def covering_bins(span_s: float, bin_s: float) -> int:
+    """Return the smallest number of bins that cover `span_s`, without rounding errors.
+
+    Parameters
+    ----------
+    span_s, bin_s : float
+        Positive, finite seconds.
+
+    Examples
+    --------
+    >>> covering_bins(0.14, 0.02), covering_bins(0.15, 0.02)
+    (7, 8)
+    """
+    return math.ceil(seconds_fraction(span_s) / seconds_fraction(bin_s))
+
+
+def whole_bins(name: str, span_s: float, bin_s: float) -> int:
+    """Return the number of bins that make up `span_s`.
+
+    Parameters
+    ----------
+    name : str
+        What the span is called in the error.
+    span_s, bin_s : float
+        Seconds, taken as the decimal numbers that were typed.
+
+    Raises
+    ------
+    UserError
+        If `span_s` is not a positive whole number of bins; names the nearest spans that are.
+
+    Examples
+    --------
+    >>> whole_bins("horizon_s", 0.5, 0.02)
+    25
+    """
+    if not (0 < bin_s < math.inf and 0 < span_s < math.inf):
+        raise UserError(f"{name}={span_s}, bin_s={bin_s}", "both must be positive numbers of seconds")
+    width = seconds_fraction(bin_s)
+    bins = seconds_fraction(span_s) / width
+    if bins.denominator != 1:
+        near = " or ".join(f"{float(k * width):g}" for k in (int(bins), int(bins) + 1) if k)
+        raise UserError(f"{name}={span_s} is {float(bins):g} bins of {bin_s} s", f"use {near}")
+    return int(bins)
 
 
 def bin_ticks(bin_s: float, tick_hz: float) -> tuple[int, int]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
-from nhdata.features.bins import bin_of, bin_ticks
+from nhdata.features.bins import bin_of, bin_ticks, whole_bins
 from nhdata.features.jit import kernel
 from nhdata.features.threads import FEW_SPIKES, n_threads, run_parts
 from nhdata.features.trains import Trains, over_units
@@ -48,7 +48,7 @@ def autocorrelogram(trains: Trains, bin_s: float = 0.001, window_s: float = 0.05
     >>> autocorrelogram(one, 0.002, 0.004).tolist()
     [[1, 2]]
     """
-    n_bins = lag_bins(bin_s, window_s)
+    n_bins = whole_bins("window_s", window_s, bin_s)
     numerator, denominator = bin_ticks(bin_s, trains.tick_hz)
     out = np.zeros((trains.n_units, n_bins), np.int64)
     over_units(_auto, trains, (numerator, denominator, -(-n_bins * numerator // denominator)), out)
@@ -80,7 +80,7 @@ def crosscorrelogram(
     UserError
         If a pair names a unit that is not there or one unit twice, or `window_s` is not a whole number of bins.
     """
-    n_bins = lag_bins(bin_s, window_s)
+    n_bins = whole_bins("window_s", window_s, bin_s)
     rows = np.asarray(pairs, np.int64).reshape(-1, 2)
     for a, b in rows.tolist():
         if a == b:
@@ -120,16 +120,6 @@ def pairs_between(trains: Trains, start_tick: int, stop_tick: int) -> NDArray[np
     out = np.zeros((trains.n_units, 1), np.int64)
     over_units(_between, trains, (start_tick, stop_tick), out)
     return out[:, 0]
-
-
-def lag_bins(bin_s: float, window_s: float) -> int:
-    """Number of bins of `bin_s` in `window_s`."""
-    if not np.isfinite(bin_s) or bin_s <= 0:
-        raise UserError(f"bin_s={bin_s} is not a width", "give a positive number of seconds, e.g. 0.001")
-    n = round(window_s / bin_s) if np.isfinite(window_s) else 0
-    if n < 1 or abs(n * bin_s - window_s) > 1e-9 * abs(window_s):
-        raise UserError(f"window_s={window_s} is not a whole number of bins of {bin_s} s", f"use {max(n, 1) * bin_s:g}")
-    return n
 
 
 @kernel

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
-from nhdata.features.bins import bin_of, bin_ticks
-from nhdata.features.correlogram import lag_bins
+from nhdata.features.bins import bin_of, bin_ticks, whole_bins
 from nhdata.features.exact import FloatArray
 from nhdata.features.jit import kernel
 from nhdata.features.trains import Trains, over_units
@@ -75,7 +74,7 @@ def event_counts(
     UserError
         If `pre_s` or `post_s` is negative or no whole number of bins, or the width is not possible.
     """
-    before, after = (0 if t == 0 else lag_bins(bin_s, t) for t in (pre_s, post_s))
+    before, after = (0 if t == 0 else whole_bins(name, t, bin_s) for name, t in (("pre_s", pre_s), ("post_s", post_s)))
     if before + after == 0:
         raise UserError(f"pre_s={pre_s} and post_s={post_s} leave no bin", "give a positive time before or after")
     numerator, denominator = bin_ticks(bin_s, trains.tick_hz)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
 from nhcatalog.place import Place
+from nhdata.features.bins import whole_bins
 from nhdata.loading.ahead import read_ahead
 from nhdata.loading.batch import WindowBatch
 from nhdata.loading.batches import BySize, ByTokens
@@ -22,7 +23,7 @@ from nhdata.loading.covariates import CovariateReader, Covariates
 from nhdata.loading.cutter import WindowCutter
 from nhdata.loading.fetch import SpikeCache
 from nhdata.loading.mix import Mix
-from nhdata.loading.plan import EpochPlan, Weights, plan_epoch, whole_bins
+from nhdata.loading.plan import EpochPlan, Weights, plan_epoch
 from nhdata.loading.selection import ALL_GOOD, Selection, select_units
 from nhdata.loading.series import SeriesReader
 from nhdata.loading.sessions import look_back, plan_sessions, spike_indexes

@@ -6,44 +6,18 @@ is named by its session and the tick at which its history ends and its horizon b
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nhcatalog.errors import UserError
 from nhdata.loading.mix import Mix
 from nhdata.loading.session_plan import SessionPlan, WindowShape
 
 Weights = Literal["uniform", "session", "spikes"]
-
-
-def whole_bins(name: str, span_s: float, bin_s: float) -> int:
-    """How many bins make up `span_s`.
-
-    Raises
-    ------
-    UserError
-        If it is not a whole, positive number of bins; names the nearest spans that are.
-
-    Examples
-    --------
-    >>> whole_bins("horizon_s", 0.5, 0.02)
-    25
-    """
-    if not (0 < bin_s < math.inf and 0 < span_s < math.inf):
-        raise UserError(f"{name}={span_s}, bin_s={bin_s}", "both must be positive numbers of seconds")
-    bins = Fraction(repr(float(span_s))) / Fraction(repr(float(bin_s)))
-    if bins.denominator != 1:
-        below, above = int(bins), int(bins) + 1
-        near = " or ".join(f"{float(k * Fraction(repr(float(bin_s)))):g}" for k in (below, above) if k)
-        raise UserError(f"{name}={span_s} is {float(bins):g} bins of {bin_s} s", f"use {near}")
-    return int(bins)
 
 
 def n_windows(span: tuple[int, int], shape: WindowShape, stride: int, jitter: bool) -> int:
@@ -135,7 +109,7 @@ def plan_epoch(
         groups.setdefault(group, []).append(np.column_stack([np.full(mark.size, number, np.int64), mark]))
     parts: list[NDArray[np.int64]] = []
     when: list[float] = []  # of each batch, between 0 and 1
-    mixes = mix and mix.parts([sum(s.n_spikes for s in sessions if _group(s) == g) for g in sorted(groups)])
+    mixes = mix.parts(_spikes_by_group(sessions, sorted(groups))) if shuffle and mix else None
     for place, group in enumerate(sorted(groups)):
         windows = np.concatenate(groups[group])
         at = np.arange(len(windows), dtype=np.float64)
@@ -180,7 +154,7 @@ def quotas(n_windows: Sequence[int], n_spikes: Sequence[int], weights: Weights, 
     else:
         weight = [(k if weights == "spikes" else 1) * (n > 0) for n, k in zip(n_windows, n_spikes, strict=True)]
         total, whole = sum(n_windows), max(sum(weight), 1)
-        edges = [total * sum(weight[:k]) // whole for k in range(len(weight) + 1)]
+        edges = [total * before // whole for before in accumulate(weight, initial=0)]
         wanted = [b - a for a, b in pairwise(edges)]
     return [min(n, most) if most is not None else n for n in wanted]
 
@@ -188,6 +162,14 @@ def quotas(n_windows: Sequence[int], n_spikes: Sequence[int], weights: Weights, 
 def _group(session: SessionPlan) -> int:
     """Sessions of one group have numbers of units within a factor of two."""
     return session.n_units.bit_length()
+
+
+def _spikes_by_group(sessions: Sequence[SessionPlan], groups: Sequence[int]) -> list[int]:
+    """Return the spikes of the sessions of each group."""
+    n_spikes = dict.fromkeys(groups, 0)
+    for session in sessions:
+        n_spikes[_group(session)] += session.n_spikes
+    return [n_spikes[group] for group in groups]
 
 
 def _repeated(n: int, wanted: int, rng: np.random.Generator) -> NDArray[np.int64]:

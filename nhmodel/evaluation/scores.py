@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
+from nhdata.features.bins import whole_bins
 from nhdata.loading import NoWindows
-from nhdata.loading.plan import whole_bins
 from nhdata.loading.selection import Selection
 from nhdata.store.session import Session
 from nhdata.store.store import Store

@@ -9,8 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nhcatalog.errors import UserError
+from nhdata.features.bins import covering_bins, whole_bins
+from nhdata.features.correlogram import autocorrelogram
+from nhdata.features.trains import spike_trains
+from nhdata.loading import plan as plan_module
 from nhdata.loading.batches import BySize
-from nhdata.loading.plan import EpochPlan, plan_epoch, whole_bins
+from nhdata.loading.mix import Mix
+from nhdata.loading.plan import EpochPlan, Weights, plan_epoch
 from nhdata.loading.session_plan import SessionPlan, WindowShape
 from nhdata.loading.splits import split_span
 
@@ -51,6 +56,61 @@ def test_whole_bins_names_what_is_possible(span_s: float, bin_s: float, remedy: 
     with pytest.raises(UserError, match=remedy) as error:
         whole_bins("horizon_s", span_s, bin_s)
     assert f"horizon_s={span_s}" in error.value.problem
+
+
+@pytest.mark.parametrize(("span_s", "bin_s", "n_bins"), [(0.7, 0.1, 7), (0.1, 1 / 30, 3), (0.01, 1 / 30000, 300)])
+def test_correlograms_and_windows_agree_on_what_a_whole_number_of_bins_is(
+    span_s: float, bin_s: float, n_bins: int
+) -> None:
+    trains = spike_trains(
+        np.array([0, 1], np.uint32), np.zeros(2, np.uint16), n_units=1, tick_hz=30000.0, pieces=[(0, 60000)]
+    )
+    assert whole_bins("window_s", span_s, bin_s) == n_bins
+    assert autocorrelogram(trains, bin_s, span_s).shape == (1, n_bins)
+    with pytest.raises(UserError, match=r"window_s=0\.25 is 12\.5 bins of 0\.02 s"):
+        autocorrelogram(trains, 0.02, 0.25)
+
+
+@pytest.mark.parametrize(("span_s", "n_bins"), [(0.14, 7), (0.28, 14), (0.56, 28), (1.12, 56), (0.141, 8), (0.001, 1)])
+def test_bins_that_cover_a_span_are_counted_without_rounding(span_s: float, n_bins: int) -> None:
+    assert covering_bins(span_s, 0.02) == n_bins
+
+
+@pytest.mark.parametrize("weights", ["uniform", "spikes"])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_plan_looks_at_each_session_a_fixed_number_of_times(
+    weights: Weights, shuffle: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[SessionPlan] = []
+    group = plan_module._group
+    monkeypatch.setattr(plan_module, "_group", lambda session: (looks.append(session), group(session))[1])
+    per_session = []
+    for n in (20, 80):
+        facts = [
+            SessionPlan(np.array([[0, 40]]), WindowShape(10, 10), 1 + k, n_spikes=Weight(5), n_ticks=40)
+            for k in range(n)
+        ]
+        looks.clear()
+        Weight.sums = 0
+        plan_epoch(
+            facts, seed=0, epoch=0, shuffle=shuffle, batches=BySize(4), mix=Mix(1, 2.0),
+            weights=weights if shuffle else "uniform",
+        )  # fmt: skip
+        per_session.append((len(looks) / n, round(Weight.sums / n)))
+    assert per_session[0] == per_session[1]
+
+
+class Weight(int):
+    """A number of spikes that counts how often it is added to a sum."""
+
+    sums = 0
+
+    def __radd__(self, other: int) -> int:
+        Weight.sums += 1
+        return int(other) + int(self)
+
+    def __mul__(self, other: int) -> "Weight":
+        return Weight(int(self) * int(other))
 
 
 @given(n_ticks=TICKS, gap=st.integers(0, 2**31))
