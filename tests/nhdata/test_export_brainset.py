@@ -380,7 +380,7 @@ def test_any_recording_comes_back(tmp_path_factory, times, spans, text, value) -
 @pytest.mark.parametrize("reader", READERS)
 def test_a_real_recording_is_the_same_to_the_readers(realdata, tmp_path, reader) -> None:
     source = PhySource(SourceOptions(sample_rate_hz=30_000.0))
-    (ref,) = source.iter_sessions([realdata / "phy"])
+    (ref,) = source.iter_sessions([realdata / "phy" / "neuropixels_trial"])
     session = stored(source.load(ref), tmp_path / "s")
     write_brainset(session, tmp_path / "a.h5")
     with reader.Data.load(tmp_path / "a.h5") as data:
