@@ -11,7 +11,7 @@ import numpy as np
 from nhdata.recording import INVALID, Columns, Provenance, Recording, Series, Spikes
 from nhdata.sources import SessionRef, SourceError, SourceOptions
 from nhdata.sources._files import describe_files
-from nhdata.sources.nwb.file import find_files, open_nwb, read_date, read_identifier
+from nhdata.sources.nwb.file import date_notes, find_files, open_nwb, read_date, read_identifier
 
 if TYPE_CHECKING:
     import h5py
@@ -69,7 +69,7 @@ class AllenSource:
                     original_ids={"ecephys_session_id": session_id, **facts},
                     rule=kept.rule,
                     dropped=dict(kept.dropped),
-                    notes=tuple(notes),
+                    notes=(*notes, *date_notes(file)),
                 ),
                 intervals=intervals,
                 series=series,

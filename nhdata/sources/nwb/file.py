@@ -115,3 +115,11 @@ def read_date(file: Group) -> str | None:
         return datetime.fromisoformat(as_text(file.get("session_start_time")) or "").date().isoformat()
     except ValueError:
         return None
+
+
+def date_notes(file: Group) -> list[str]:
+    """Return a note where the file has a start time that `read_date` cannot read."""
+    from nhdata.sources.nwb.tables import as_text
+
+    text = as_text(file.get("session_start_time"))
+    return [f"date not known: session_start_time {text!r} is not ISO 8601"] if text and read_date(file) is None else []

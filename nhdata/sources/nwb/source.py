@@ -14,7 +14,7 @@ from nhdata.recording import INVALID, Provenance, Recording, Spikes
 from nhdata.sources import SessionRef, SourceOptions
 from nhdata.sources._files import describe_files, safe_id
 from nhdata.sources._http import Http
-from nhdata.sources.nwb.file import find_files, open_nwb, open_remote, read_date, read_identifier
+from nhdata.sources.nwb.file import date_notes, find_files, open_nwb, open_remote, read_date, read_identifier
 
 if TYPE_CHECKING:
     from nhdata.sources.nwb.nodes import Group
@@ -85,7 +85,7 @@ class NwbSource:
                     original_ids={"identifier": identifier, **origin},
                     rule=good.rule,
                     dropped=dict(good.dropped),
-                    notes=tuple(notes),
+                    notes=(*notes, *date_notes(file)),
                 ),
                 intervals=intervals,
                 series=series,

@@ -10,6 +10,7 @@ from pynwb import NWBHDF5IO
 from nhdata.recording import Recording
 from nhdata.sources import SourceError, SourceOptions
 from nhdata.sources import _spikes as spikes_module
+from nhdata.sources.nwb.file import date_notes, read_date
 from nhdata.sources.nwb.source import NwbSource
 
 SOURCE = NwbSource(SourceOptions())
@@ -276,3 +277,11 @@ def test_what_is_left_out_is_noted_and_a_wrong_spike_names_its_unit(nwb_file) ->
     with pytest.raises(SourceError, match=rf"spike {second - 1} is at nan, not a number, in row 1 of units"):
         load_one(nwb_file)
     assert second > first
+
+
+@pytest.mark.parametrize(("text", "n_notes"), [("May 2024", 1), ("2024-05-01T10:00:00-07:00", 0)])
+def test_a_start_time_that_is_not_iso_8601_is_noted(tmp_path, text, n_notes):
+    with h5py.File(tmp_path / "date.h5", "w") as file:
+        file["session_start_time"] = text
+        assert (read_date(file) is None) == bool(n_notes)
+        assert len(date_notes(file)) == n_notes
