@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import multiprocessing.context
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
@@ -22,6 +23,7 @@ from nhdata.loading.batches import BySize, ByTokens
 from nhdata.loading.covariates import CovariateReader, Covariates
 from nhdata.loading.cutter import WindowCutter
 from nhdata.loading.fetch import SpikeCache
+from nhdata.loading.main_guard import check_main_module
 from nhdata.loading.mix import Mix
 from nhdata.loading.plan import EpochPlan, Weights, plan_epoch
 from nhdata.loading.selection import ALL_GOOD, Selection, select_units
@@ -29,6 +31,9 @@ from nhdata.loading.series import SeriesReader
 from nhdata.loading.sessions import look_back, plan_sessions, spike_indexes
 from nhdata.loading.splits import Splits
 from nhdata.store.store import open_store
+
+MAX_WORKERS = 1024
+_N_LOADED, _BY_LOADER, _MAIN = 0, 1, 2  # in WindowDataset._loads; worker k follows the main process
 
 
 class NoWindows(UserError):
@@ -41,7 +46,8 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
     Give it to a DataLoader with ``batch_size=None``. The order is a function of (selection, seed, epoch); every
     window comes exactly once an epoch over any number of ranks and workers, and all ranks get the same number of
     batches. It may be pickled and used with ``fork`` or ``spawn``: files are opened by the process that
-    reads them. Without workers, an iteration that was left early goes on where it was left; `set_epoch` begins anew.
+    reads them. Every iteration begins at the beginning of the epoch, but the first one after `load_state_dict`;
+    iterations that run at the same time are independent of each other.
 
     Parameters
     ----------
@@ -202,7 +208,11 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         # in shared memory, so that workers that persist see them change: epoch, batches done, chunks open at a time
         self._position = torch.zeros(3, dtype=torch.int64).share_memory_()
         self._position[2] = self.open_chunks(self._cutter.cache.arena.n_slots)
-        self._skip = self._steps = 0  # of a worker's own batches: to leave out next, and handed out
+        # in shared memory too: number of states loaded, whether `WindowLoader` says where workers begin, and the last
+        # state that was used by iterations in the main process and in each worker
+        self._loads = torch.zeros(2 + 1 + MAX_WORKERS, dtype=torch.int64).share_memory_()
+        self._restored: tuple[int, int] | None = None  # a state that was loaded in a worker, for its next iteration
+        self._begun: tuple[int, int] = (0, 0)  # iteration in use: batches before it, and batches it handed out here
         self._planned: tuple[tuple[int, int], EpochPlan] | None = None
         if len(self) == 0:
             ticks = [(s.stretches, one.tick_hz) for s, one in zip(self._sessions, sessions, strict=True)]
@@ -255,20 +265,33 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
     def set_epoch(self, epoch: int) -> None:
         """Go through another order from its beginning; call it before each epoch of training."""
         self._position[0], self._position[1] = epoch, 0
+        self._loads[_MAIN:] = self._loads[_N_LOADED]
+        self._begun = (0, 0)
 
     def state_dict(self) -> dict[str, int]:
         """Epoch, batches that all ranks together have done of it, seed; valid for any number of workers and ranks.
+
+        The batches are those of the iteration that last began or handed out a batch in this process, or those of the
+        state that was loaded since.
 
         A DataLoader with workers reads ahead of what it hands out: `make_loader` counts what was handed out. The
         state holds how many chunks of spikes the order keeps open, so that it is the same under another memory budget.
         In a worker process it also holds the worker's own batches, for torchdata's StatefulDataLoader.
         """
-        epoch, batches, open_chunks = self._position.tolist()
-        state = {"epoch": epoch, "batches": batches, "seed": self.seed, "open_chunks": open_chunks}
-        return state | ({"worker_batches": self._steps} if torch.utils.data.get_worker_info() else {})
+        before, steps = self._begun
+        is_worker = torch.utils.data.get_worker_info() is not None
+        if not is_worker:
+            before = int(self._position[1]) if self.is_loaded else before + steps * self.world_size
+        state = {
+            "epoch": self.epoch,
+            "batches": before,
+            "seed": self.seed,
+            "open_chunks": int(self._position[2]),
+        }
+        return state | ({"worker_batches": steps} if is_worker else {})
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue from `state`.
+        """Continue from `state` at the next iteration, and at that one only.
 
         Raises
         ------
@@ -277,9 +300,39 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         """
         if state["seed"] != self.seed:
             raise UserError(f"the state has seed {state['seed']}, this data set {self.seed}", "use the same seed")
-        self._position[0], self._position[1] = state["epoch"], state["batches"]
-        self._position[2] = state.get("open_chunks", 0)
-        self._skip = state.get("worker_batches", 0)
+        self._position[0], self._position[2] = state["epoch"], state.get("open_chunks", 0)
+        if torch.utils.data.get_worker_info():  # torchdata restores each worker by itself
+            self._restored = self._begun = state["batches"], state.get("worker_batches", 0)
+            return
+        self._position[1] = state["batches"]
+        self._loads[_N_LOADED] += 1
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether a state was loaded that no iteration has begun from."""
+        return bool(self._loads[_MAIN] != self._loads[_N_LOADED])
+
+    def begin_workers_at(self, batches: int | None) -> None:
+        """Set where all iterations in workers begin, for `WindowLoader`; None: as elsewhere."""
+        self._loads[_BY_LOADER] = batches is not None
+        self._position[1] = batches or 0
+
+    def take_start(self) -> tuple[int, int]:
+        """Batches of all ranks, and of this worker beyond them, to leave out of an iteration that begins now."""
+        worker = torch.utils.data.get_worker_info()
+        if self._restored is not None:
+            start, self._restored = self._restored, None
+            return start
+        if worker and self._loads[_BY_LOADER]:
+            return int(self._position[1]), 0
+        mine = _MAIN if worker is None else _MAIN + 1 + worker.id
+        if self._loads[mine] == self._loads[_N_LOADED]:
+            return 0, 0
+        if worker is None:
+            self._loads[_MAIN:] = self._loads[_N_LOADED]
+        else:
+            self._loads[mine] = self._loads[_MAIN] = self._loads[_N_LOADED]
+        return int(self._position[1]), 0
 
     def plan(self, epoch: int | None = None, open_chunks: int | None = None) -> EpochPlan:
         """Windows and batches of an epoch over all ranks, by default of the current one.
@@ -329,6 +382,8 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         return digest.hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
+        if multiprocessing.context.get_spawning_popen() is not None:
+            check_main_module()
         return {**self.__dict__, "_planned": None}
 
     def __len__(self) -> int:
@@ -336,19 +391,21 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         return self.plan().n_steps(self.world_size, self.drop_last)
 
     def __iter__(self) -> Iterator[WindowBatch]:
+        self._begun = self.take_start()
+        return self._iterate(*self._begun)
+
+    def _iterate(self, done: int, skip: int) -> Iterator[WindowBatch]:
+        """Hand out the batches of an epoch after the first `done` of all and `skip` of this worker's."""
         info = torch.utils.data.get_worker_info()
         worker, n_workers = (info.id, info.num_workers) if info else (0, 1)
-        plan, done = self.plan(), int(self._position[1])
+        plan = self.plan()
         steps = range(worker, plan.n_steps(self.world_size, self.drop_last, done), n_workers)
-        self._steps, self._skip = self._skip, 0
-        windows = (plan.batch(step, self.rank, self.world_size, done) for step in steps[self._steps :])
-        for batch in self._stream(windows):
-            self._steps += 1
-            if info is None:
-                self._position[1] = done + self._steps * self.world_size
+        windows = (plan.batch(step, self.rank, self.world_size, done) for step in steps[skip:])
+        for n, batch in enumerate(self._stream(windows), skip + 1):
+            self._begun = done, n
             yield batch
         if info is None:
-            self._position[1] = 0
+            self._begun = (0, 0)
 
     def _stream(self, windows: Iterable[NDArray[np.int64]]) -> Iterator[WindowBatch]:
         """Batches of windows; what they need is read ahead."""

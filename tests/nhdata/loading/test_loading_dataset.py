@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import nhdata
 from nhcatalog.errors import UserError
-from nhdata.loading import WindowBatch, WindowDataset, make_loader
+from nhdata.loading import WindowBatch, WindowDataset, audit_batches, make_loader
 from nhdata.loading.selection import select_units
 
 Content = Callable[[WindowBatch], Any]
@@ -136,6 +136,7 @@ def stream(windows: WindowDataset, n_workers: int, monkeypatch: pytest.MonkeyPat
         info = SimpleNamespace(id=worker, num_workers=n_workers) if n_workers > 1 else None
         monkeypatch.setattr(torch.utils.data, "get_worker_info", lambda info=info: info)
         parts.append(list(windows))
+    monkeypatch.setattr(torch.utils.data, "get_worker_info", lambda: None)
     turns = [batch for turn in zip_longest(*parts) for batch in turn]
     assert None not in turns[: sum(map(len, parts))], "workers run dry in turn"
     return [batch for batch in turns if batch is not None]
@@ -219,11 +220,29 @@ def test_resume_in_mid_epoch(store: Path, content: Content, how: str) -> None:
     other, again = make()
     other.load_state_dict(state)
     assert [content(b) for b in again] == whole[4:]
-    assert [content(b) for b in loader] == whole[4:], "and so does an iteration that was left"
+    assert [content(b) for b in again] == whole, "a state is used once"
+    assert [content(b) for b in loader] == whole, "an iteration that was left changes nothing"
+    one, two = iter(loader), iter(loader)
+    pairs = [(content(a), content(b)) for a, b in zip(one, two, strict=True)]
+    assert pairs == list(zip(whole, whole, strict=True)), "iterations are independent"
+    next(one := iter(loader))
+    next(two := iter(loader))
+    next(one)
+    next(one)
+    next(two)
+    assert keeper.state_dict()["batches"] == 2, "the state is that of the iteration used last"
+    next(one)
+    assert keeper.state_dict()["batches"] == 4
     keeper.set_epoch(3)
     assert [content(b) for b in loader] != whole
     other.load_state_dict({"epoch": 2, "batches": len(whole), "seed": 3})
     assert list(again) == []
+
+
+def test_an_audit_takes_no_batches(store: Path) -> None:
+    windows = WindowDataset(store, **SPANS)
+    audit_batches(windows, n_batches=2)
+    assert len(list(windows)) == len(windows)
 
 
 def test_a_state_of_another_seed_is_refused(store: Path) -> None:
