@@ -102,6 +102,11 @@ def _open(name: str, aws: tuple[tuple[str, str], ...], retries: int) -> S3Store:
     )
 
 
+def has_credentials() -> bool:
+    """Whether this process finds credentials: in its environment, a profile, or the machine's role."""
+    return any(os.environ.get(key) for key in _CREDENTIALS) or _boto3_credentials() is not None
+
+
 def _boto3_credentials() -> Boto3CredentialProvider | None:
     """Those of a profile, a single sign-on or the machine's role; None where there are none."""
     from botocore.exceptions import BotoCoreError

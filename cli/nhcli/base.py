@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
+import threading
+from types import FrameType
 from typing import Any
 
 import click
@@ -11,6 +14,7 @@ import click
 from nhcatalog.errors import UserError
 
 EXIT_ERROR, EXIT_PARTLY, EXIT_INTERRUPTED = 1, 3, 130
+EXIT_TERMINATED = 143
 
 
 class Command(click.Command):
@@ -21,6 +25,7 @@ class Command(click.Command):
         self.params.append(click.Option(["debug", "--debug"], is_flag=True, help="Show the traceback of an error."))
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the command and turn errors into a line and an exit code."""
         debug = ctx.params.pop("debug", False)
         try:
             return super().invoke(ctx)
@@ -43,6 +48,31 @@ class Command(click.Command):
                 err=True,
             )
             ctx.exit(EXIT_ERROR)
+
+
+class WorkersCommand(Command):
+    """A command that other processes or a cluster work for: SIGTERM stops them as Ctrl-C does, with exit code 143."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command with SIGTERM raising KeyboardInterrupt."""
+        terminated = False
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            nonlocal terminated
+            terminated = True
+            raise KeyboardInterrupt
+
+        if threading.current_thread() is not threading.main_thread():
+            return super().invoke(ctx)
+        before = signal.signal(signal.SIGTERM, stop)
+        try:
+            return super().invoke(ctx)
+        except click.exceptions.Exit as end:
+            if terminated and end.exit_code == EXIT_INTERRUPTED:
+                raise click.exceptions.Exit(EXIT_TERMINATED) from None
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 class LazyGroup(click.Group):

@@ -30,7 +30,7 @@ from nhcatalog.errors import UserError
 from nhcatalog.storage import open_files
 from nhdata.derivatives.chosen import Chosen
 from nhdata.derivatives.count_grid import CountGrid, plan_counts
-from nhdata.derivatives.outcomes import Outcome, Report, attempt, died
+from nhdata.derivatives.outcomes import Outcome, Report, run_sessions
 from nhdata.features.bins import FITS, NO_UNIT, bin_ticks, count_spikes
 from nhdata.features.threads import n_threads, run_parts
 from nhdata.store.columns import compressors, write_array
@@ -38,7 +38,7 @@ from nhdata.store.layout import NO_UNIT as NO_ROW
 from nhdata.store.publish import sync_tree
 from nhdata.store.rows import unit_names
 from nhdata.store.session import Session
-from nhdata.workers import Workers, run_tasks
+from nhdata.workers import Workers
 
 VERSION = 1
 STAGING = ".staging"
@@ -108,7 +108,7 @@ def write_counts(
     _open_root(job)
     report = Report()
     try:
-        for outcome in run_tasks(partial(_count_one, job), chosen, workers, on_death=died):
+        for outcome in run_sessions(partial(_write_session, job), chosen, out, workers):
             report.add(outcome)
             on_outcome(outcome)
     finally:
@@ -132,10 +132,6 @@ def _open_root(job: CountsJob) -> None:
     if found != wanted:
         said = ", ".join(f"{k}={found.get(k)}" for k in wanted) if "nhdata_counts" in found else "no counts"
         raise UserError(f"{job.out} holds {said}", "name a new folder, or ask for the same")
-
-
-def _count_one(job: CountsJob, chosen: Chosen) -> Outcome:
-    return attempt(chosen, lambda: _write_session(job, chosen))
 
 
 def _write_session(job: CountsJob, chosen: Chosen) -> Outcome:

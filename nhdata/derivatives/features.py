@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 from nhcatalog.errors import UserError
 from nhcatalog.whole import whole_file
 from nhdata.derivatives.chosen import Chosen
-from nhdata.derivatives.outcomes import Outcome, Report, attempt, died
+from nhdata.derivatives.outcomes import Check, Outcome, Report, run_sessions
 from nhdata.features.reference import FEATURE_NAMES, VERSION, WINDOW_S
 from nhdata.features.sets import check_sets, feature_columns
 from nhdata.store.rows import unit_names
 from nhdata.workers import Workers, run_tasks
+from nhdata.workers.host import s3_settings
 
 KEY = b"nhdata_features"
 
@@ -103,7 +104,8 @@ def feature_tables(
 ) -> Iterator[tuple[str, pa.Table]]:
     """(session id, table) as they come."""
     check_job(job)
-    yield from run_tasks(partial(_named_table, job), chosen, workers)
+    check = Check(chosen[0].path, s3_settings=s3_settings()) if chosen else None
+    yield from run_tasks(partial(_named_table, job), chosen, workers, check=check)
 
 
 def _named_table(job: FeaturesJob, chosen: Chosen) -> tuple[str, pa.Table]:
@@ -144,14 +146,10 @@ def write_features(
         raise UserError(f"{out} is a file", "name a folder")
     out.mkdir(parents=True, exist_ok=True)
     report = Report()
-    for outcome in run_tasks(partial(_write_one, out, job), chosen, workers, on_death=died):
+    for outcome in run_sessions(partial(_write_table, out, job), chosen, out, workers or Workers()):
         report.add(outcome)
         on_outcome(outcome)
     return report
-
-
-def _write_one(out: Path, job: FeaturesJob, chosen: Chosen) -> Outcome:
-    return attempt(chosen, lambda: _write_table(out, job, chosen))
 
 
 def _write_table(out: Path, job: FeaturesJob, chosen: Chosen) -> Outcome:

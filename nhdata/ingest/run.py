@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from nhcatalog.catalog import Catalog, SessionExists
 from nhcatalog.errors import UserError
-from nhcatalog.place import AnyPlace, Place, to_place
+from nhcatalog.place import AnyPlace, Place, Url, to_place
 from nhdata.ingest.plan import Existing, Step, plan_ingest
 from nhdata.recording import Recording
 from nhdata.sources import SessionRef, SourceOptions, open_source
 from nhdata.sources.recognise import find
 from nhdata.store.commit import add_session
 from nhdata.store.encode import encode
-from nhdata.store.publish import check_place
+from nhdata.store.publish import check_place, create_store, root_attributes
 from nhdata.store.session import Session
-from nhdata.workers import WorkerDied, Workers, run_tasks
+from nhdata.workers import SchedulerLost, WorkerDied, Workers, run_tasks
+from nhdata.workers.host import (
+    check_file,
+    check_marker,
+    check_s3_settings,
+    elsewhere,
+    located,
+    marked,
+    s3_settings,
+    worker_host,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """A session that is now in the store (or would be, in a dry run); `n_left_out` units did not pass as good."""
+    """A session that is now in the store (or would be, in a dry run); `n_left_out` units did not pass as good.
+
+    `worker` is the host of the cluster's worker that wrote it.
+    """
 
     session_id: str
     source: str
@@ -32,6 +47,7 @@ class Ingested:
     n_spikes: int
     path: str = field(default="", compare=False)
     n_left_out: int = field(default=0, compare=False)
+    worker: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +72,8 @@ class Interrupted(KeyboardInterrupt):
 
 Outcome = Ingested | Skipped | Failed
 UNCHANGED = "unchanged at the source"
+VISIBLE_S = 30.0
+"""How long a session that a worker of a cluster committed may take to be visible here; network disks cache folders."""
 
 
 @dataclass
@@ -79,7 +97,11 @@ class IngestReport:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """All that one process needs to ingest one recording."""
+    """All that one process needs to ingest one recording.
+
+    `root_attributes` are those of the store as the client sees it, for workers of a cluster to compare (None where
+    nothing is compared); `marker` is the file that tells a store without an id from others.
+    """
 
     store: Place
     source: str
@@ -87,6 +109,24 @@ class Job:
     min_good_units: int
     existing: Existing
     dry_run: bool
+    root_attributes: Mapping[str, Any] | None = None
+    marker: str = ""
+    s3_settings: tuple[tuple[str, str], ...] = ()
+
+    def check(self) -> None:
+        """Check that this process sees the client's store.
+
+        Raises
+        ------
+        UserError
+            If another store or none is here, or settings of S3 are missing.
+        """
+        if isinstance(self.store, Url):
+            check_s3_settings(self.s3_settings)
+        if self.root_attributes is not None and root_attributes(self.store) != self.root_attributes:
+            raise elsewhere(self.store)
+        if isinstance(self.store, Path):
+            check_marker(self.store, self.marker)
 
 
 def ingest(
@@ -151,30 +191,68 @@ def ingest(
     if isinstance(root, Path):
         root = root.absolute()
     options = options or SourceOptions()
+    workers = workers or Workers()
+    if workers.on_cluster:
+        paths = [path if "://" in str(path) else Path(path).expanduser().absolute() for path in paths]
+        options = replace(options, eids=options.eids and options.eids.absolute())
     source, refs = find(source, paths, options)
     job = Job(root, source, options, min_good_units, existing, dry_run)
     catalog = Catalog(root / "catalog")
     steps = plan_ingest(refs, catalog.snapshot().entries, existing)
     on_start(len(steps))
     report = IngestReport()
+    if workers.on_cluster and any(step.action == "ingest" for step in steps):
+        if not dry_run:
+            create_store(root)
+        job = replace(job, root_attributes=root_attributes(root), s3_settings=s3_settings())
+    has_no_id = job.root_attributes is not None and "store_id" not in job.root_attributes
     try:
-        for outcome in _outcomes(job, steps, workers or Workers(), on_begin):
-            report.add(outcome)
-            on_outcome(outcome)
+        with marked(root, has_no_id and not dry_run) as marker:
+            for outcome in _outcomes(replace(job, marker=marker), steps, workers, on_begin):
+                report.add(outcome)
+                on_outcome(outcome)
+    except SchedulerLost as error:
+        raise (error if dry_run else SchedulerLost(error.scheduler, _n_there(steps, catalog))) from None
     except KeyboardInterrupt:
         if dry_run:
             raise
         raise Interrupted(_how_far(steps, report, catalog, existing)) from None
+    if workers.on_cluster and not dry_run:
+        for failed in _find_missing(report, root, catalog):
+            on_outcome(failed)
     return report
+
+
+def _find_missing(report: IngestReport, root: Place, catalog: Catalog) -> list[Failed]:
+    """Turn sessions that workers ingested but that are not in this catalog into failures."""
+    deadline_s = time.monotonic() + VISIBLE_S
+    missing = {done.session_id for done in report.ingested} - catalog.snapshot().entries.keys()
+    while missing and time.monotonic() < deadline_s:
+        time.sleep(0.5)
+        missing -= catalog.snapshot().entries.keys()
+    failed = [
+        Failed(
+            done.path,
+            f"{done.path}: the worker on {done.worker} wrote elsewhere: it must see {root} under this path",
+        )
+        for done in report.ingested
+        if done.session_id in missing
+    ]
+    report.ingested = [done for done in report.ingested if done.session_id not in missing]
+    report.failed += failed
+    return failed
 
 
 def _how_far(steps: Sequence[Step], report: IngestReport, catalog: Catalog, existing: Existing) -> str:
     if existing == "overwrite":
         return f"{len(report.ingested)} of {len(steps)} sessions were ingested again"
-    there = catalog.snapshot().entries  # a worker may have committed one that it could not report any more
-    n_there = sum(step.ref.session_id in there for step in steps)
     go_on = "run it again with --existing skip" if existing == "error" else "run the same command again"
-    return f"{n_there} of {len(steps)} sessions are in the store; {go_on} to go on"
+    return f"{_n_there(steps, catalog)}; {go_on} to go on"
+
+
+def _n_there(steps: Sequence[Step], catalog: Catalog) -> str:
+    there = catalog.snapshot().entries  # a worker may have committed one that it could not report any more
+    return f"{sum(step.ref.session_id in there for step in steps)} of {len(steps)} sessions are in the store"
 
 
 def _outcomes(job: Job, steps: Sequence[Step], workers: Workers, on_begin: Callable[[str], None]) -> Iterator[Outcome]:
@@ -190,6 +268,7 @@ def _outcomes(job: Job, steps: Sequence[Step], workers: Workers, on_begin: Calla
         workers,
         on_begin=lambda ref: on_begin(ref.place),
         on_death=_died,
+        check=job.check,
     )
 
 
@@ -204,17 +283,28 @@ def carry_out(job: Job, ref: SessionRef) -> Outcome:
     """Ingest one recording; never raises what a user could mend."""
     path = ref.place
     try:
+        if worker_host():
+            job.check()
         return _ingest_one(job, ref)
     except SessionExists:
         return Skipped(path, "committed by another writer meanwhile")
-    except UserError as error:
-        text = str(error)
-        return Failed(path, text if path in text else f"{path}: {text}")
-    except OSError as error:
-        return Failed(path, f"{path}: {error}: check the disk and its permissions; the session was not added")
     except Exception as error:  # one reader's fault must not cost the recordings after it
         logging.getLogger(__name__).debug("%s", path, exc_info=True)
-        return Failed(path, f"{path}: {type(error).__name__}: {error}: a fault of the reader; please report it")
+        return Failed(path, _describe(ref, error))
+
+
+def _describe(ref: SessionRef, error: Exception) -> str:
+    try:
+        if ref.url is None and not ref.remote:
+            check_file(ref.place)
+    except UserError as unseen:  # the client found it
+        return str(unseen)
+    text = located(error)
+    if isinstance(error, UserError):
+        return text if ref.place in text else f"{ref.place}: {text}"
+    if isinstance(error, OSError):
+        return f"{ref.place}: {text}: check the disk and its permissions; the session was not added"
+    return f"{ref.place}: {type(error).__name__}: {text}: a fault of the reader; please report it"
 
 
 def _ingest_one(job: Job, ref: SessionRef) -> Outcome:
@@ -230,6 +320,7 @@ def _ingest_one(job: Job, ref: SessionRef) -> Outcome:
         encoded.attributes["n_spikes"],
         path,
         sum(recording.provenance.dropped.values()),
+        worker_host(),
     )
     if job.existing == "refresh":
         entry = Catalog(job.store / "catalog").snapshot().entries.get(recording.session_id)

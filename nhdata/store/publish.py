@@ -96,7 +96,7 @@ def create_store(root: Place) -> None:
     files = open_files(root)
     if not check_place(root):
         _create_group(files, "sessions")
-        _create_group(files, "", nhdata_store=STORE_VERSION)
+        _create_group(files, "", nhdata_store=STORE_VERSION, store_id=uuid.uuid4().hex)
     if isinstance(root, Url):
         _check_put_if_absent(files)
 

@@ -26,6 +26,7 @@ def run_tasks(
     *,
     on_begin: Callable[[Item], None] = _nothing,
     on_death: Callable[[Item, WorkerDied], Result | None] = _raise,
+    check: Callable[[], None] | None = None,
 ) -> Iterator[Result]:
     """Do `task` for each item and give the results as they come.
 
@@ -40,6 +41,9 @@ def run_tasks(
     on_death : callable
         Gives the result of an item whose process died (None for no result); by default the error is raised.
         The tasks beside and after it are done in any case.
+    check : callable, optional
+        Called on every worker of a cluster before any task is sent; raises UserError if the worker cannot do the tasks.
+        Workers that join later are not checked.
 
     Yields
     ------
@@ -50,7 +54,10 @@ def run_tasks(
     Raises
     ------
     UserError
-        If no scheduler answers at the address, or SLURM or what it needs is not there.
+        If no scheduler answers at the address, SLURM or what it needs is not there, its jobs can never start, or
+        `check` fails on a worker.
+    SchedulerLost
+        If the dask scheduler ends meanwhile.
     WorkerDied
         If a process died and `on_death` is not given.
 
@@ -60,10 +67,10 @@ def run_tasks(
     [1, 2]
     """
     workers = workers or Workers()
-    if workers.scheduler is not None or workers.slurm is not None:
+    if workers.on_cluster:
         from nhdata.workers.cluster import on_cluster
 
-        finished = on_cluster(task, items, workers, on_begin)
+        finished = on_cluster(task, items, workers, on_begin, check)
     elif len(items) > 1 and (workers.jobs > 1 or workers.isolated):
         from nhdata.workers.processes import on_processes
 

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nhcatalog.errors import UserError
+
 
 class WorkerDied(Exception):
     """The process that did a task ended before the task did: it crashed, or something killed it."""
+
+
+class SchedulerLost(UserError):
+    """The connection to a dask scheduler ended while it had tasks."""
+
+    def __init__(self, scheduler: str, done: str = "") -> None:
+        problem = f"the dask scheduler at {scheduler} is gone" + (f"; {done}" if done else "")
+        super().__init__(problem, "start it and run the same command again")
+        self.scheduler = scheduler
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return SchedulerLost, (self.scheduler,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +64,8 @@ class Workers:
     scheduler: str | None = None
     slurm: Slurm | None = None
     isolated: bool = False
+
+    @property
+    def on_cluster(self) -> bool:
+        """Whether tasks run on workers that may see other disks than this process."""
+        return self.scheduler is not None or self.slurm is not None

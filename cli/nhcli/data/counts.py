@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from nhcli import options
-from nhcli.base import Command
+from nhcli.base import WorkersCommand
 from nhcli.data._derivatives import Outcomes, local_folder
 
 
-@click.command("counts", cls=Command)
+@click.command("counts", cls=WorkersCommand)
 @click.option("--bin", "bin_s", type=float, required=True, metavar="SECONDS", help="Width of a bin, e.g. 0.02.")
 @click.option("--out", required=True, metavar="DIR", help="Zarr store of the counts, made if it is not there.")
 @options.store

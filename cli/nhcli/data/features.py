@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nhcli import options
-from nhcli.base import Command
+from nhcli.base import WorkersCommand
 from nhcli.data._derivatives import Outcomes, local_folder
 from nhcli.output import print_json, progress_bar, write_rows
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nhdata.workers import Workers
 
 
-@click.command("features", cls=Command)
+@click.command("features", cls=WorkersCommand)
 @options.store
 @options.session_ids
 @options.select

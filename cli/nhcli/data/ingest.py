@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nhcli import options
-from nhcli.base import EXIT_ERROR, EXIT_PARTLY, Command
+from nhcli.base import EXIT_ERROR, EXIT_PARTLY, WorkersCommand
 from nhcli.data.ingest_progress import IngestProgress
 from nhcli.output import print_json, progress_bar
 
@@ -28,7 +28,7 @@ def _known(ctx: click.Context, param: click.Parameter, name: str | None) -> str 
     return name
 
 
-@click.command("ingest", cls=Command)
+@click.command("ingest", cls=WorkersCommand)
 @click.option(
     "--source",
     metavar="NAME",

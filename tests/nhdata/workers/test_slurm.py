@@ -1,8 +1,11 @@
 """SLURM starts the workers: against stand-ins for its commands that run a job on this machine."""
 
+import logging
 import os
 import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -12,6 +15,8 @@ from worker_tasks import where
 
 from nhcatalog.errors import UserError
 from nhdata.workers import Slurm, Workers, cluster, run_tasks
+from nhdata.workers import slurm as slurm_module
+from nhdata.workers.slurm import slurm_cluster
 
 SBATCH = """#!/bin/bash
 if [ "$1" = --test-only ]; then
@@ -24,15 +29,20 @@ echo $! >> "$HOME/submitted"
 echo "Submitted batch job $!"
 """
 SCANCEL = """#!/bin/bash
+case "$1" in --name=*) echo "$1" >> "$HOME/swept"; exit 0;; esac
 kill -TERM -- -$1
 echo $1 >> "$HOME/cancelled"
+"""
+SQUEUE = """#!/bin/bash
+cat "$HOME/queue" 2>/dev/null
+exit 0
 """
 
 
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home folder, and sbatch and scancel on the path."""
-    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL), ("squeue", SQUEUE)):
         command = tmp_path / "bin" / name
         command.parent.mkdir(exist_ok=True)
         command.write_text(text)
@@ -58,7 +68,8 @@ def test_slurm_jobs_do_the_work_and_end_with_it(slurm: Path) -> None:
     assert "tls://" in script
     (job,) = (slurm / "submitted").read_text().split()
     assert (slurm / "cancelled").read_text().split() == [job]
-    assert not list(slurm.glob(".neurohorizon-*"))  # the certificates of this run
+    assert (slurm / "swept").read_text().startswith("--name=neurohorizon-")  # jobs submitted as the cluster closed
+    assert not list(slurm.glob(".neurohorizon-*"))  # the certificates and logs of this run
 
 
 def test_a_job_whose_time_is_up_is_replaced(slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,11 +91,64 @@ def test_a_job_whose_time_is_up_is_replaced(slurm: Path, monkeypatch: pytest.Mon
 
 
 def test_what_slurm_refuses_is_one_clear_error(slurm: Path) -> None:
-    with pytest.raises(UserError, match=r"refuses the job .*invalid partition: nowhere.*mend --partition"):
+    with pytest.raises(UserError, match=r"refuses the job .*invalid partition: nowhere.*correct --partition"):
         list(run_tasks(abs, [1], Workers(slurm=Slurm(partition="nowhere"))))
     with pytest.raises(UserError, match="memory"):
         list(run_tasks(abs, [1], Workers(slurm=Slurm(memory="much"))))
     assert not (slurm / "submitted").exists()
+
+
+@pytest.mark.parametrize("reason", ["PartitionTimeLimit", "QOSMaxWallDurationPerJobLimit", "JobHeldUser"])
+def test_jobs_that_can_never_start_end_the_run(slurm: Path, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (slurm.parent / "bin" / "sbatch").write_text("#!/bin/bash\necho Submitted batch job 7\n")
+    (slurm / "queue").write_text(f"PENDING {reason}\n")
+    monkeypatch.setattr(cluster, "POLL_S", 0.1)
+    with pytest.raises(UserError, match=rf"SLURM will never start the jobs \({reason}\)"):
+        list(run_tasks(abs, [1], Workers(slurm=Slurm(memory="1GB", walltime="48:00:00"))))
+    assert "--name=neurohorizon-" in (slurm / "swept").read_text()
+    assert not list(slurm.glob(".neurohorizon-*"))
+
+
+def test_a_wait_for_slurm_is_logged_with_its_reason(slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = SBATCH.replace("setsid bash", "setsid bash -c 'while [ ! -e $HOME/go ]; do sleep 0.1; done; exec bash $0'")
+    (slurm.parent / "bin" / "sbatch").write_text(held)
+    (slurm / "queue").write_text("PENDING Resources\n")
+    monkeypatch.setattr(cluster, "POLL_S", 0.1)
+    monkeypatch.setattr(cluster, "SILENT_S", 0.1)
+    said = []
+
+    def warning(text: str, *values: object) -> None:
+        said.append(text % values)
+        if len(said) == 3:
+            (slurm / "go").touch()
+
+    monkeypatch.setattr(logging.getLogger("nhdata.workers.cluster"), "warning", warning)
+    assert list(run_tasks(abs, [-1], Workers(slurm=Slurm(memory="1GB")))) == [1]
+    assert all(text.startswith("no worker at SLURM") and "SLURM says PENDING Resources" in text for text in said)
+
+
+def test_the_handler_of_ctrl_c_stays(slurm: Path) -> None:
+    code = (
+        "import signal\nfrom nhdata.workers.slurm import _import_cluster\n"
+        "_import_cluster()\nassert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+
+
+def test_logs_stay_after_a_failure_and_keys_do_not(slurm: Path) -> None:
+    def fail() -> None:
+        with slurm_module._folder("neurohorizon-x") as folder:
+            (folder / "key.pem").write_text("secret")
+            (folder / "logs").mkdir()
+            (folder / "logs" / "worker.err").write_text("no module named dask")
+            raise UserError("no worker", "try again")
+
+    with pytest.raises(UserError, match=r"no worker: try again; the jobs' logs are in .*neurohorizon-x-\w+/logs$"):
+        fail()
+    (folder,) = slurm.glob(".neurohorizon-*")
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == ["worker.err"]
 
 
 def test_a_machine_without_slurm_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +158,8 @@ def test_a_machine_without_slurm_is_one_clear_error(monkeypatch: pytest.MonkeyPa
 
 
 def test_nothing_but_encrypted_ports_can_be_reached_from_elsewhere(slurm: Path) -> None:
-    with cluster._slurm(Slurm(memory="1GB"), 1) as (client, _):
+    with slurm_cluster(Slurm(memory="1GB"), 1) as connection:
+        client = connection.client
         client.wait_for_workers(1)
         known = {
             client.scheduler.address,
