@@ -72,7 +72,7 @@ def _guess(places: Sequence[str | Path], options: SourceOptions) -> tuple[str, l
         raise UserError(f"recordings of several kinds ({found})", "ingest one kind after the other, each with --source")
     (name,) = shared
     check_taken(open_source(name, options), options)
-    refs = {ref.place: ref for kinds in known.values() for ref in kinds[name]}
+    refs = {(ref.place, ref.session_id): ref for kinds in known.values() for ref in kinds[name]}
     return name, list(refs.values())[: options.limit]
 
 

@@ -219,12 +219,12 @@ class ZarrDataset:
 
 
 def _dtype(name: Any) -> np.dtype[Any]:
-    """Of numbers as they are; all else, rows of several fields among it, as objects."""
+    """The dtype of numbers and of text of fixed length; everything else, structured dtypes too, counts as objects."""
     try:
         dtype = np.dtype(name) if isinstance(name, str) else np.dtype(object)
     except TypeError:
         return np.dtype(object)
-    return dtype if dtype.kind in "biuf" else np.dtype(object)
+    return dtype if dtype.kind in "biufU" else np.dtype(object)
 
 
 def _words(value: Any) -> str:

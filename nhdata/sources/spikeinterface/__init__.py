@@ -1,0 +1,1 @@
+"""Sortings and SortingAnalyzers that SpikeInterface saved."""
