@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import nhdata
+from nhcatalog.errors import UserError
 from nhcatalog.storage import open_files
 from nhdata.ingest import ingest
 from nhdata.loading import WindowDataset, make_loader
@@ -20,6 +21,7 @@ from nhdata.sources import SourceOptions
 from nhdata.store.sweep import sweep, unclaimed
 from nhdata.store.validate import validate
 
+on_both_servers = pytest.mark.parametrize("bucket", ["s3_server", "seaweed_server"], indirect=True)
 OPTIONS = SourceOptions(n_sessions=2, n_units=12, duration_s=60.0)
 
 
@@ -34,6 +36,7 @@ def url(bucket: str) -> str:
     return f"{bucket}/data.zarr"
 
 
+@on_both_servers
 def test_the_loader_gives_the_same_batches(url: str, tmp_path: Path) -> None:
     ingest_synthetic(tmp_path / "data.zarr")
     shape = {"batch_size": 16, "seed": 3, "select": "select unit_id from units where region <> 'LP'"}
@@ -100,3 +103,21 @@ def test_killed_at_any_moment_nothing_is_lost_and_a_rerun_completes(bucket: str)
     assert sweep(url, grace_s=-60).leftovers
     assert unclaimed(url, grace_s=-60).leftovers == []
     assert validate(url, deep=True) == []
+
+
+@pytest.mark.parametrize("bucket", ["seaweed_server"], indirect=True)  # moto checks no signatures
+def test_anonymous_readers_and_wrong_secrets(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ingest_synthetic("s3://public/data.zarr")
+    expected = nhdata.open("s3://public/data.zarr").session_ids
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    assert nhdata.open("s3://public/data.zarr").session_ids == expected
+    report = ingest("s3://public/new.zarr", "synthetic", [], options=OPTIONS)
+    assert len(report.failed) == 2
+    assert all("access denied" in failed.error for failed in report.failed)
+    monkeypatch.delenv("AWS_SKIP_SIGNATURE")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(UserError, match="access denied"):
+        nhdata.open(f"{bucket}/data.zarr")

@@ -10,6 +10,7 @@ from nhcatalog.catalog import Catalog
 from nhcatalog.log import CatalogError
 from nhcatalog.storage import open_files
 
+pytestmark = pytest.mark.parametrize("bucket", ["s3_server", "seaweed_server"], indirect=True)
 Add = Callable[..., int]
 POSITIONS = range(6)
 
