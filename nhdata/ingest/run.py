@@ -52,10 +52,11 @@ class Ingested:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A recording that was left out on purpose."""
+    """A recording that was left out on purpose; `in_store` says that the store holds its session."""
 
     path: str
     reason: str
+    in_store: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,6 @@ class Interrupted(KeyboardInterrupt):
 
 
 Outcome = Ingested | Skipped | Failed
-UNCHANGED = "unchanged at the source"
 VISIBLE_S = 30.0
 """How long a session that a worker of a cluster committed may take to be visible here; network disks cache folders."""
 
@@ -259,7 +259,7 @@ def _outcomes(job: Job, steps: Sequence[Step], workers: Workers, on_begin: Calla
     """First of what needs no reading, then of the rest as it comes."""
     for step in steps:
         if step.action == "skip":
-            yield Skipped(step.ref.place, step.reason)
+            yield Skipped(step.ref.place, step.reason, in_store=True)
         elif step.action == "fail":
             yield Failed(step.ref.place, step.reason)
     yield from run_tasks(
@@ -287,7 +287,7 @@ def carry_out(job: Job, ref: SessionRef) -> Outcome:
             job.check()
         return _ingest_one(job, ref)
     except SessionExists:
-        return Skipped(path, "committed by another writer meanwhile")
+        return Skipped(path, "committed by another writer meanwhile", in_store=True)
     except Exception as error:  # one reader's fault must not cost the recordings after it
         logging.getLogger(__name__).debug("%s", path, exc_info=True)
         return Failed(path, _describe(ref, error))
@@ -325,7 +325,7 @@ def _ingest_one(job: Job, ref: SessionRef) -> Outcome:
     if job.existing == "refresh":
         entry = Catalog(job.store / "catalog").snapshot().entries.get(recording.session_id)
         if entry is not None and encoded.same_as(Session(job.store / entry.path).attrs):
-            return Skipped(path, UNCHANGED)
+            return Skipped(path, "unchanged at the source", in_store=True)
     if job.dry_run:
         return done
     add_session(job.store, encoded, replace=job.existing in ("refresh", "overwrite"))

@@ -64,10 +64,9 @@ class StoredSession:
 
     def _repr_html_(self) -> str:
         names = ("source", "subject", "lab", "date", "duration_s", "tick_hz", "n_units", "n_spikes")
-        units = self.units()
-        regions = Counter(units["region"].tolist() if "region" in units else [])
-        tables = [(f"intervals {name}", len(found["start_s"])) for name, found in self.intervals().items()]
-        tables += [(f"series {name}", len(time_s)) for name, (time_s, _, _) in self.series().items()]
+        regions = Counter(read_column(self._array("units/region")).tolist() if "units/region" in self._group else [])
+        tables = [(f"intervals {name}", n_rows) for name, n_rows in self.interval_lengths().items()]
+        tables += [(f"series {name}", shape[0]) for name, shape in self.series_shapes().items()]
         return (
             heading(f"Session {self.session_id}", {name: self.attrs[name] for name in names})
             + table(("region", "units"), regions.most_common())
@@ -181,6 +180,10 @@ class StoredSession:
         """Tables of time spans by name (``trials``, …), each with ``start_s`` and ``stop_s``."""
         return {name: self._table(f"intervals/{name}") for name in self._names("intervals")}
 
+    def interval_lengths(self) -> dict[str, int]:
+        """Number of rows of all tables of time spans, without reading them."""
+        return {name: self._array(f"intervals/{name}/start_s").shape[0] for name in self._names("intervals")}
+
     def interval_table(self, name: str) -> dict[str, NDArray[Any]]:
         """One table of time spans. Raises UserError if there is none of that name."""
         names = self._names("intervals")
@@ -192,6 +195,10 @@ class StoredSession:
     def series_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the values of all continuous signals, (n,) or (n, k), without reading them."""
         return {name: self._array(f"series/{name}/value").shape for name in self._names("series")}
+
+    def series_units(self) -> dict[str, str]:
+        """Units of the values of all continuous signals, without reading the values."""
+        return {name: str(self._group[f"series/{name}"].attrs["unit"]) for name in self._names("series")}
 
     def series(self, *names: str) -> dict[str, tuple[NDArray[np.float64], NDArray[Any], str]]:
         """Continuous signals by name, all or some: ``time_s`` (n,), ``value`` (n,) or (n, k), and the value's unit."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import nhdata.ingest.run as run_module
 from nhcli.data.ingest_progress import IngestProgress
 
 PHY = ("--source", "phy", "--sample-rate", 30000, "--min-good-units", 1)
@@ -63,6 +64,28 @@ def test_few_good_units_is_a_skip_not_an_error(nhdata_run, tmp_path) -> None:
     assert result.exit_code == 0
     assert "2 good units" in result.stderr
     assert not (tmp_path / "d.zarr").exists()
+
+
+def test_a_run_that_ingests_nothing_says_so_and_is_0_unless_something_failed(nhdata_run, tmp_path, monkeypatch) -> None:
+    store = tmp_path / "d.zarr"
+    write_phy(tmp_path / "in" / "a_good")
+    args = ("ingest", *PHY, tmp_path / "in", "--store", store)
+    assert nhdata_run(*args).exit_code == 0
+    again = nhdata_run(*args)
+    last = f"nothing ingested into {store}: 1 skipped, 0 failed"
+    assert (again.exit_code, again.stderr.splitlines()[-1]) == (0, last)
+    write_phy(tmp_path / "in" / "b_bad", n=60, spike_clusters=None)
+    assert nhdata_run(*args).exit_code == 3
+    assert nhdata_run(*args, "--existing", "refresh").exit_code == 3
+    # another writer commits between the plan and the commit
+    plan = run_module.plan_ingest
+    monkeypatch.setattr(run_module, "plan_ingest", lambda refs, present, existing: plan(refs, (), existing))
+    meanwhile = nhdata_run(*args)
+    assert meanwhile.exit_code == 3
+    assert f"skipped: {tmp_path / 'in' / 'a_good'}: committed by another writer meanwhile" in meanwhile.stderr
+    shutil.rmtree(store)
+    shutil.rmtree(tmp_path / "in" / "a_good")
+    assert nhdata_run(*args).exit_code == 1
 
 
 def test_partly_done_is_3_and_leaves_the_rest(nhdata_run, tmp_path) -> None:

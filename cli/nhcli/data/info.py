@@ -31,11 +31,12 @@ def command(session_id: str | None, store: str, at: int | None, as_json: bool) -
         value = {"schema": 1, "store": str(opened.path), "position": opened.position, **totals}
     else:
         session = opened.session(opened.match(session_id))
+        shapes = session.series_shapes()
         value = {
             "schema": 1,
             **session.attrs,
-            "intervals": {name: len(table["start_s"]) for name, table in session.intervals().items()},
-            "series": {name: {"n": len(time_s), "unit": unit} for name, (time_s, _, unit) in session.series().items()},
+            "intervals": session.interval_lengths(),
+            "series": {name: {"n": shapes[name][0], "unit": unit} for name, unit in session.series_units().items()},
             "features": {k: v for k, v in session.feature_attrs.items() if k != "feature_names"},
         }
     if as_json:

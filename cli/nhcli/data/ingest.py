@@ -184,10 +184,8 @@ def command(
                 f"{done.session_id}  {done.source}  {_units(done)}  {done.n_spikes} spikes  {_below(done.path, paths)}"
             )
         verb = "would be ingested" if dry_run else f"ingested into {store}"
-        click.echo(
-            f"{len(report.ingested)} {verb}, {len(report.skipped)} skipped, {len(report.failed)} failed",
-            err=True,
-        )
+        rest = f"{len(report.skipped)} skipped, {len(report.failed)} failed"
+        click.echo(f"{len(report.ingested)} {verb}, {rest}" if report.ingested else f"nothing {verb}: {rest}", err=True)
         if progress and report.ingested and not dry_run:
             session_id = report.ingested[0].session_id
             click.echo(f"look at it: nhdata report --store {store} --session {session_id}", err=True)
@@ -233,5 +231,5 @@ def _download(folder: Path, limit: int | None, bar: Progress) -> tuple[str, ...]
 def _exit_code(report: IngestReport) -> int:
     if not report.failed:
         return 0
-    there = any(skipped.reason in ("already in the store", "unchanged at the source") for skipped in report.skipped)
-    return EXIT_PARTLY if report.ingested or there else EXIT_ERROR
+    in_store = any(skipped.in_store for skipped in report.skipped)
+    return EXIT_PARTLY if report.ingested or in_store else EXIT_ERROR
