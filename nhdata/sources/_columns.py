@@ -33,6 +33,38 @@ def is_plain(values: NDArray[Any]) -> bool:
     return values.dtype.kind in "biuf"
 
 
+def unit_numbers(ids: NDArray[Any], probe: NDArray[Any]) -> tuple[NDArray[np.int64], list[str]]:
+    """Each unit's number, and a note if that is its row because its id cannot be its number.
+
+    Parameters
+    ----------
+    ids, probe : (n,) array
+
+    Returns
+    -------
+    numbers : (n,) int64
+        The ids, where they are whole numbers of int64 and unique within a probe, else the rows.
+    notes : list of str
+        None or one, for the recording's provenance.
+
+    Examples
+    --------
+    >>> unit_numbers(np.array([7, 2**63], np.uint64), np.array(["a", "a"]))[0]
+    array([0, 1])
+    """
+    rows = np.arange(len(probe))
+    if ids.dtype.kind not in "iu" or len(set(zip(probe.tolist(), ids.tolist(), strict=True))) < len(ids):
+        return rows, ["the ids of units repeat or are no whole numbers: cluster_id is the row"]
+    if not is_int64(ids):
+        return rows, [f"the ids of units are as large as {ids.max()}: cluster_id is the row"]
+    return ids.astype(np.int64), []
+
+
+def is_int64(numbers: NDArray[Any]) -> bool:
+    """Whether all of some whole numbers fit into int64."""
+    return numbers.dtype.kind != "u" or not numbers.size or int(numbers.max()) < 2**63
+
+
 def add_columns(
     columns: dict[str, NDArray[Any]],
     more: Iterable[tuple[str, NDArray[Any]]],

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nhdata.sources import SourceError
+from nhdata.sources._columns import is_int64
 
 BLOCK = 1 << 22
 
@@ -108,7 +109,14 @@ def select_spikes(
     return np.concatenate(kept_times), np.concatenate(kept_rows)
 
 
-def cluster_ids(clusters: NDArray[Any]) -> NDArray[np.int64]:
-    """The distinct clusters that have spikes, sorted."""
+def cluster_ids(path: Path | str, clusters: NDArray[Any]) -> NDArray[np.int64]:
+    """The distinct clusters that have spikes, sorted. Raises SourceError if one does not fit into int64."""
     found = [np.unique(clusters[block]) for block in blocks(len(clusters))]
-    return np.unique(np.concatenate(found)).astype(np.int64) if found else np.empty(0, np.int64)
+    return int64_ids(path, np.unique(np.concatenate(found))) if found else np.empty(0, np.int64)
+
+
+def int64_ids(path: Path | str, ids: NDArray[Any]) -> NDArray[np.int64]:
+    """Ids of clusters as int64. Raises SourceError if one does not fit."""
+    if not is_int64(ids):
+        raise SourceError(path, f"cluster {ids.max()} is beyond 64-bit integers", "export it with smaller numbers")
+    return ids.astype(np.int64)

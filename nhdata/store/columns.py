@@ -35,13 +35,14 @@ def sentinel(dtype: np.dtype[Any]) -> Any:
 
 def write_array(group: zarr.Group, name: str, values: NDArray[Any], dims: tuple[str, ...], **attributes: Any) -> None:
     """Write one small array as one chunk."""
+    fill_value = attributes.pop("fill_value", None)
     group.create_array(
         name,
         shape=values.shape,
         dtype=values.dtype,
         chunks=tuple(max(1, n) for n in values.shape),
         compressors=compressors(),
-        fill_value=attributes.pop("fill_value", None) or sentinel(values.dtype),
+        fill_value=sentinel(values.dtype) if fill_value is None else fill_value,
         dimension_names=dims,
         attributes=attributes,
         config={"write_empty_chunks": True},
@@ -63,11 +64,18 @@ def write_column(group: zarr.Group, name: str, values: NDArray[Any], dim: str) -
 
 
 def read_column(array: zarr.Array[Any]) -> NDArray[Any]:
-    """The column as it was before `write_column`; missing text is an empty string."""
+    """Read a column as it was before `write_column`.
+
+    Returns
+    -------
+    (n,) array
+        Missing text is an empty string. Truth values are bool, or float64 (1, 0 and NaN) where some are missing.
+    """
     values = np.asarray(array[...])
     kind = array.attrs.get("kind")
     if kind == "truth":
-        return np.asarray(values == 1)
+        missing = values < 0
+        return np.where(missing, np.nan, values == 1) if missing.any() else np.asarray(values == 1)
     if kind == "text":
         names = np.array([*cast(list[str], array.attrs["categories"]), ""], dtype=object)  # code -1 is the last
         return np.asarray(names[values], dtype=object)

@@ -69,8 +69,11 @@ def _fits(values: NDArray[Any], kind: Type) -> bool:
     """Whether a source's column is what the catalog means by its name; else it is one of the further ``metrics``."""
     if values.dtype.kind in "OU":
         return kind == "VARCHAR"
-    whole = values.dtype.kind != "f" or bool(np.all(values[np.isfinite(values)] % 1 == 0))
-    return kind != "BIGINT" or whole
+    if kind != "BIGINT":
+        return True
+    known = values[np.isfinite(values)]
+    is_whole = bool(np.all(known % 1 == 0))
+    return is_whole and (not known.size or (known.min().item() >= -(2**63) and known.max().item() < 2**63))
 
 
 def _units(session: Session, units: dict[str, NDArray[Any]], unit_ids: list[str]) -> pa.Table:
@@ -84,7 +87,7 @@ def _units(session: Session, units: dict[str, NDArray[Any]], unit_ids: list[str]
         "source": pa.array([session.source] * n, pa.string()),
         "unit_index": pa.array(np.arange(n)),
         "quality": _column(quality),
-        "good": pa.array(units.get("good", np.ones(n, bool))),
+        "good": _column(units.get("good", np.ones(n, bool))),
         "rate_hz": pa.array(units["n_spikes"] / session.duration_s),
         "metrics": pa.array(_json_rows({k: v for k, v in units.items() if k not in known}, n), pa.string()),
     }

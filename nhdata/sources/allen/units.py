@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from nhdata.sources import SourceError
 from nhdata.sources._columns import EVERY_UNIT, add_columns, known_names
+from nhdata.sources._spikes import int64_ids
 from nhdata.sources.nwb.tables import read_column, read_columns
 from nhdata.sources.nwb.units import ELECTRODES, GoodUnits, read_spikes, spike_trains
 
@@ -62,7 +63,7 @@ def read_units(path: Path, file: h5py.File, registered: pd.DataFrame | None, *, 
 
     kept = np.ones(n_units, bool) if keep_all else good
     time_s, row, last_s = read_spikes(path, table["spike_times"], bounds, kept)
-    columns: dict[str, NDArray[Any]] = {"cluster_id": ids.astype(np.int64), "quality": quality}
+    columns: dict[str, NDArray[Any]] = {"cluster_id": int64_ids(path, ids), "quality": quality}
     columns |= _places(peaks, registered, n_units)
     notes = add_columns(columns, read_columns(table, n_units), RENAMED)
     if keep_all:

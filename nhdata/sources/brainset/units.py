@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nhdata.sources import SourceError
-from nhdata.sources._columns import REGIONS, add_columns, known_names, text_column
+from nhdata.sources._columns import REGIONS, add_columns, known_names, text_column, unit_numbers
 from nhdata.sources._files import AGAIN
 from nhdata.sources._hdf5 import check_size, members
 from nhdata.sources._spikes import blocks, select_spikes
@@ -83,10 +83,7 @@ def _words(own: dict[str, NDArray[Any]], names: tuple[str, ...], n_units: int) -
 def _cluster_ids(own: dict[str, NDArray[Any]], probe: NDArray[Any]) -> NDArray[np.int64]:
     """The sorter's numbers where the file keeps them and they are unique within a probe, else the row."""
     ids = own.get("cluster_id")
-    if ids is None or ids.ndim != 1 or ids.dtype.kind not in "iu":
-        return np.arange(len(probe))
-    unique = len(set(zip(probe.tolist(), ids.tolist(), strict=True))) == len(ids)
-    return ids.astype(np.int64) if unique else np.arange(len(probe))
+    return np.arange(len(probe)) if ids is None or ids.ndim != 1 else unit_numbers(ids, probe)[0]
 
 
 def read_spikes(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from nhdata.recording import SourceFile
 from nhdata.sources import SourceError
 from nhdata.sources._files import AGAIN, one_line
+from nhdata.sources._spikes import int64_ids
 from nhdata.sources.ibl.alf import plain_columns
 from nhdata.sources.ibl.archive import Archive
 from nhdata.sources.ibl.blosc import decode_blosc
@@ -130,9 +131,9 @@ def read_spikes(shard: Shard, tick_hz: float) -> Train:
     """Decode the spikes of an insertion. Raises SourceError if its arrays do not belong together."""
     deltas = shard.array("spike_times_delta_ticks")
     local = shard.array("spike_clusters")
-    ids = shard.array("cluster_ids").astype(np.int64)
-    counts = shard.array("cluster_spike_counts")
     where = shard.archive.where(shard.folder)
+    ids = int64_ids(where, shard.array("cluster_ids"))
+    counts = shard.array("cluster_spike_counts")
     if deltas.dtype.kind != "u" or deltas.dtype.itemsize > 4:
         raise SourceError(where, f"its times are {deltas.dtype}, not uint16 or uint32", AGAIN)
     if len(local) != len(deltas):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nhdata.sources import SourceError, SourceOptions
 from nhdata.sources._columns import UNKNOWN, add_columns, text_column
 from nhdata.sources._files import AGAIN
-from nhdata.sources._spikes import cluster_ids, select_spikes
+from nhdata.sources._spikes import cluster_ids, int64_ids, select_spikes
 from nhdata.sources.ibl.alf import Collection, revision_of
 from nhdata.sources.ibl.regions import MAPPINGS, region_columns
 
@@ -93,14 +93,14 @@ def read_probe(name: str, folder: Path, options: SourceOptions) -> Probe:
     metrics = _read_metrics(alf)
     n_clusters = _n_clusters(alf)
     table = np.unique(metrics["cluster_id"]) if n_clusters is None else np.arange(n_clusters)
-    if len(strangers := np.setdiff1d(cluster_ids(clusters), table)):
+    if len(strangers := np.setdiff1d(cluster_ids(alf.path("spikes.clusters.npy"), clusters), table)):
         problem = f"cluster {strangers[0]} has spikes but no row in clusters.* ({len(table)} clusters)"
         raise SourceError(alf.path("spikes.clusters.npy"), problem, TOGETHER)
 
     good, rule = _good_rows(alf, metrics)
     kept = np.ones(len(good), bool) if options.no_filter else good
     order = np.flatnonzero(kept)[np.argsort(metrics["cluster_id"][kept])]
-    kept_ids = metrics["cluster_id"][order].astype(np.int64)
+    kept_ids = int64_ids(alf.path(_metrics_name(alf)), metrics["cluster_id"][order])
     if len(strangers := np.setdiff1d(metrics["cluster_id"], table)):
         problem = f"rates cluster {strangers[0]}, which clusters.* lack"
         raise SourceError(alf.path(_metrics_name(alf)), problem, TOGETHER)

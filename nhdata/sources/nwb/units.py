@@ -12,7 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nhdata.sources import SourceError
-from nhdata.sources._columns import EVERY_UNIT, NOT_SAID, REGIONS, UNKNOWN, add_columns, known_names, text_column
+from nhdata.sources._columns import (
+    EVERY_UNIT,
+    NOT_SAID,
+    REGIONS,
+    UNKNOWN,
+    add_columns,
+    known_names,
+    text_column,
+    unit_numbers,
+)
 from nhdata.sources._spikes import blocks, check_spike_times
 from nhdata.sources.nwb.nodes import Dataset, Group, check, read_all
 from nhdata.sources.nwb.tables import ragged_bounds, read_column, read_columns, unread_columns
@@ -86,13 +95,11 @@ def _rule(rated_by: str | None) -> str:
 
 
 def _numbers(table: Group, probe: NDArray[Any]) -> tuple[NDArray[np.int64], list[str]]:
-    """Each unit's number: its ``id``, or its row where those are no whole numbers or repeat, which a note says."""
+    """Each unit's number: its ``id``, or its row where those cannot be numbers of units, which a note says."""
     ids = read_column(table, "id", len(probe))
     if ids is None:
         return np.arange(len(probe)), []
-    if ids.dtype.kind in "iu" and len(set(zip(probe.tolist(), ids.tolist(), strict=True))) == len(ids):
-        return ids.astype(np.int64), []
-    return np.arange(len(probe)), ["the ids of units repeat or are no whole numbers: cluster_id is the row"]
+    return unit_numbers(ids, probe)
 
 
 def spike_trains(path: Path | str, file: Group) -> tuple[Group, NDArray[np.int64]]:

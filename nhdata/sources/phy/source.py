@@ -79,7 +79,7 @@ class PhySource:
         clusters_path = next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
         clusters = _whole_numbers(clusters_path)
 
-        ids = cluster_ids(clusters)
+        ids = cluster_ids(clusters_path, clusters)
         rating, good, rule = _rate(folder, ids)
         kept = np.ones(len(ids), bool) if self._keep_all else good
         time, row = select_spikes(times_path, samples, clusters, ids[kept])

@@ -97,9 +97,11 @@ def read_cluster_table(path: Path) -> tuple[NDArray[np.int64], dict[str, NDArray
         if not row:
             continue
         try:
+            if abs(int(row[key])) >= 2**63:
+                raise ValueError
             by_id[int(row[key])] = row + [""] * (len(header) - len(row))
         except (ValueError, IndexError):
-            problem = f"line {line} does not name a cluster by a whole number"
+            problem = f"line {line} does not name a cluster by a whole number of int64"
             raise SourceError(path, problem, "save the table again in Phy") from None
     columns = {name: _numbers_or_text([row[i] for row in by_id.values()]) for i, name in enumerate(header) if i != key}
     return np.array(list(by_id), np.int64), columns

@@ -203,6 +203,9 @@ def test_cluster_ids_are_the_rows_unless_they_are_unique_on_a_probe(tmp_path) ->
     ids, probes = [1, 2, 1, 2, 3], ["p0", "p0", "p1", "p1", "p1"]
     two = load_one(write_file(tmp_path / "two.h5", cluster_id=ids, probe=probes)).units
     assert (two["cluster_id"].tolist(), two["probe"].tolist()) == (ids, probes)
+    large = np.array(ids, np.uint64) + np.arange(5, dtype=np.uint64) * 10 + 2**63
+    beyond = load_one(write_file(tmp_path / "large.h5", cluster_id=large, probe=probes)).units
+    assert (beyond["cluster_id"].tolist(), beyond["cluster_id_2"].tolist()) == ([0, 1, 2, 3, 4], large.tolist())
     one = load_one(write_file(tmp_path / "one.h5", cluster_id=ids, brain_area=["M1", "M1", "", "none", "PMd"])).units
     assert one["cluster_id"].tolist() == [0, 1, 2, 3, 4]
     assert one["region"].tolist() == ["M1", "M1", "unknown", "unknown", "PMd"]

@@ -235,15 +235,16 @@ def change_units(path: Path, **columns) -> None:
             file["units"][name] = values
 
 
-def test_ids_that_repeat_or_are_words_are_replaced_by_the_row(nwb_file) -> None:
+def test_ids_that_repeat_or_are_words_or_beyond_int64_are_replaced_by_the_row(nwb_file) -> None:
     whole = load_one(nwb_file)
     n = h5py.File(nwb_file)["units/id"].shape[0]
-    for ids in (np.full(n, 7), np.array([f"u{k}" for k in range(n)], dtype=h5py.string_dtype())):
+    large = 2**63 + 5 + np.arange(n, dtype=np.uint64)
+    for ids in (np.full(n, 7), np.array([f"u{k}" for k in range(n)], dtype=h5py.string_dtype()), large):
         change_units(nwb_file, id=ids)
         recording = load_one(nwb_file)
         np.testing.assert_array_equal(recording.spikes.time, whole.spikes.time)
         assert set(recording.units["cluster_id"]) <= set(range(n))
-        assert {str(i) for i in recording.units["source_id"]} <= {"7", *(f"u{k}" for k in range(n))}
+        assert {str(i) for i in recording.units["source_id"]} <= {"7", *(f"u{k}" for k in range(n)), *map(str, large)}
         assert "cluster_id is the row" in recording.provenance.notes[0]
 
 

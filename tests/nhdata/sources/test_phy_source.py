@@ -242,3 +242,14 @@ def test_without_the_filter_every_cluster_is_kept_and_marked(phy_folder) -> None
     assert len(recording.spikes.time) == len(clusters)
     assert recording.units["cluster_id"][recording.units["good"]].tolist() == good.units["cluster_id"].tolist()
     assert recording.provenance.dropped == {}
+
+
+def test_clusters_beyond_int64_are_named(phy_folder: Path) -> None:
+    clusters = np.load(phy_folder / "spike_clusters.npy")
+    table = (phy_folder / "cluster_group.tsv").read_text()
+    (phy_folder / "cluster_group.tsv").write_text(table + f"{2**63 + 5}\tgood\n")
+    with pytest.raises(SourceError, match=r"cluster_group\.tsv: line \d+ does not name a cluster by a whole number of"):
+        load_one(phy_folder)
+    np.save(phy_folder / "spike_clusters.npy", clusters.astype(np.uint64) + np.uint64(2**63))
+    with pytest.raises(SourceError, match=f"cluster {int(clusters.max()) + 2**63} is beyond 64-bit integers"):
+        load_one(phy_folder)

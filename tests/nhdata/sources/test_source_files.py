@@ -132,7 +132,7 @@ def test_select_spikes_in_blocks(spikes: list[tuple[int, int]], good: set[int], 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spikes_module.blocks, "__defaults__", (block,))
         time, row = select_spikes(Path("f"), times, clusters, good_ids)
-        assert cluster_ids(clusters).tolist() == sorted(set(clusters.tolist()))
+        assert cluster_ids("x.npy", clusters).tolist() == sorted(set(clusters.tolist()))
     expected = [(t, sorted(good).index(c)) for t, c in spikes if c in good]
     assert list(zip(time.tolist(), row.tolist(), strict=True)) == expected
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from nhdata.store.columns import read_table, safe_names, sentinel, write_table
+from nhdata.store.columns import read_table, safe_names, sentinel, write_array, write_table
 
 NUMBERS = ["f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"]
 
@@ -55,3 +55,10 @@ def test_names_of_a_source_are_made_safe_and_none_is_lost():
     assert {int(column[0]) for column in back.values()} == set(range(len(names)))
     assert all(name.isascii() and name.replace("_", "a").isalnum() for name in back)
     assert int(back["RT_ms"][0]) == 0
+
+
+def test_a_fill_value_may_be_zero():
+    group = zarr.create_group(zarr.storage.MemoryStore(), zarr_format=3)
+    for name, attributes, fill_value in (("zero", {"fill_value": 0}, 0), ("none", {}, sentinel(np.dtype("i4")))):
+        write_array(group, name, np.ones(3, np.int32), ("row",), **attributes)
+        assert group[name].fill_value == fill_value
