@@ -35,11 +35,18 @@ def plan_ingest(refs: Iterable[SessionRef], present: Collection[str], existing: 
     Returns
     -------
     list of Step
-        Two recordings of one session id are never both ingested: the second fails.
+        Two recordings of one session id are never both ingested: the second fails. A recording of the same spikes as
+        one before it is a copy and is skipped.
     """
     steps: list[Step] = []
     first: dict[str, SessionRef] = {}
+    spikes: dict[str, SessionRef] = {}
     for ref in refs:
+        if ref.fingerprint is not None and ref.fingerprint in spikes:
+            steps.append(Step(ref, "skip", f"a copy of {spikes[ref.fingerprint].place}: the same spikes"))
+            continue
+        if ref.fingerprint is not None:
+            spikes[ref.fingerprint] = ref
         if ref.session_id is None:
             steps.append(Step(ref, "ingest"))  # reading it will say what is wrong
         elif ref.session_id in first:

@@ -39,7 +39,8 @@ class SourceOptions:
     revision : str or None
         Take the spike sorting of this revision; None for the newest (ibl).
     drop_early : bool
-        Leave out spikes of up to a minute before the session's clock starts, instead of refusing them (ibl).
+        Leave out spikes of up to a minute before the session's clock starts, instead of refusing them (ibl),
+        or before the recording starts (phy).
     remote : bool
         Search and download instead of reading what is there (ibl).
     eids : Path or None
@@ -94,6 +95,8 @@ class SessionRef:
     request : object
         All that `Source.load` needs to download it, in any process: picklable, without secrets. None where it is not
         downloaded.
+    fingerprint : str or None
+        The same for two recordings of the same spikes, whatever they are called; None where that is not known.
     """
 
     path: Path
@@ -101,6 +104,7 @@ class SessionRef:
     remote: bool = False
     url: str | None = None
     request: object = field(default=None, compare=False, repr=False)
+    fingerprint: str | None = None
 
     @property
     def place(self) -> str:

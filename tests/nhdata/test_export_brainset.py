@@ -232,6 +232,7 @@ def test_there_and_back(session, path, tmp_path) -> None:
         np.testing.assert_array_equal(ours, theirs)
     units = again.units()
     assert units.pop("id").tolist() == ["m1-day1/p0/3", "m1-day1/p0/5", "m1-day1/p1/3", "m1-day1/p1/900"]
+    assert units.pop("source_n_spikes").tolist() == units["n_spikes"].tolist()
     assert units.keys() == session.units().keys()
     for name, values in session.units().items():
         same(values, units[name])

@@ -65,7 +65,7 @@ def _known(ctx: click.Context, param: click.Parameter, name: str | None) -> str 
 )
 @click.option("--revision", metavar="DATE", help="ibl: spike sorting of this revision instead of the newest.")
 @click.option(
-    "--drop-early-spikes", "drop_early", is_flag=True, help="ibl: leave out spikes before 0 s; else an error."
+    "--drop-early-spikes", "drop_early", is_flag=True, help="ibl, phy: leave out spikes before 0 s; else an error."
 )
 @click.option("--remote", is_flag=True, help="ibl: find sessions by the network, download them to PATH or ONE's cache.")
 @click.option("--search", multiple=True, metavar="KEY=VALUE", help="ibl --remote: by project, tag, subject, lab …")

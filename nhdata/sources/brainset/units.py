@@ -54,7 +54,9 @@ def read_units(path: Path, file: h5py.File) -> Units:
         "region": _words(own, REGIONS, n_units),
         "quality": quality,
     }
-    notes = add_columns(columns, own.items(), {"KSLabel": "ks_label"})
+    if rule == "column good":
+        own.pop("good")
+    notes = add_columns(columns, own.items(), {"KSLabel": "ks_label", "n_spikes": "source_n_spikes"})
     return Units(columns, good, rule, tuple(notes))
 
 

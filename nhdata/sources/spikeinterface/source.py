@@ -16,6 +16,7 @@ from nhdata.recording import Provenance, Recording, Spikes
 from nhdata.sources import SessionRef, SourceError, SourceOptions
 from nhdata.sources._columns import EVERY_UNIT, REGIONS, add_columns, known_names, text_column
 from nhdata.sources._files import describe_files, existing, safe_id
+from nhdata.sources._identity import probe_name, recording_name
 from nhdata.sources._ratings import rate
 from nhdata.sources.spikeinterface.layout import Layout, SpikeVector, find_layouts, open_layout
 
@@ -29,10 +30,6 @@ RENAMED = {
     "main_channel_id": "main_channel",
 }
 METRICS = (("quality_metrics", "metrics"), ("template_metrics", "metrics"))
-GENERIC_NAMES = frozenset(
-    {"sorting", "sorting_analyzer", "analyzer", "sorter_output", "output", "results", "waveforms", "binary_folder"}
-)
-"""Names of folders that do not tell one recording from another."""
 
 
 class SpikeInterfaceSource:
@@ -85,7 +82,7 @@ class SpikeInterfaceSource:
         channels = _Channels(layout, own, len(ids), notes)
         units: dict[str, NDArray[Any]] = {
             "cluster_id": cluster_id,
-            "probe": text_column(["unknown"] * len(ids)) if channels.probe is None else channels.probe,
+            "probe": text_column([probe_name(layout.root)] * len(ids)),
             "region": _region(own, channels, len(ids)),
             "quality": rating.words,
             **channels.columns,
@@ -124,7 +121,8 @@ def _refs(root: Path) -> Iterator[SessionRef]:
         yield SessionRef(root, None)  # load says what is wrong
         return
     for number in range(n_segments):
-        yield SessionRef(root, _session_id(root, spikes, number, n_segments))
+        fingerprint = _fingerprint(spikes, number, n_segments)
+        yield SessionRef(root, _session_id(root, spikes, number, n_segments), fingerprint=fingerprint)
 
 
 def _info(layout: Layout) -> tuple[float, list[Any], int]:
@@ -160,13 +158,16 @@ def _checked_spikes(layout: Layout, n_units: int, n_segments: int) -> SpikeVecto
 
 
 def _session_id(root: Path, spikes: SpikeVector, segment: int, n_segments: int) -> str:
+    name = recording_name(root.with_name(root.name.removesuffix(".zarr")))
+    return f"{safe_id(name, 80)}-{_fingerprint(spikes, segment, n_segments)}"
+
+
+def _fingerprint(spikes: SpikeVector, segment: int, n_segments: int) -> str:
+    """The start of the SHA-256 of all spikes, and the segment if there are several."""
     digest = hashlib.sha256()
     for values in spikes:
         digest.update(values.astype("<i8").tobytes())
-    names = [name for name in (part.removesuffix(".zarr") for part in reversed(root.parts)) if name]
-    name = next((name for name in names if name.lower() not in GENERIC_NAMES), names[0])
-    suffix = f"-segment{segment}" if n_segments > 1 else ""
-    return f"{safe_id(name, 80)}-{digest.hexdigest()[:8]}{suffix}"
+    return digest.hexdigest()[:8] + (f"-segment{segment}" if n_segments > 1 else "")
 
 
 def _segment_of(ref: SessionRef, n_segments: int) -> int:
@@ -238,14 +239,13 @@ class _Channels:
     ----------
     columns : dict of (n_units,) arrays
         ``peak_channel``, ``depth_um``, ``x_um``, ``y_um``, as far as they are known.
-    region, probe : (n_units,) array or None
+    region : (n_units,) array or None
         By the peak channel.
     """
 
     def __init__(self, layout: Layout, own: list[tuple[str, NDArray[Any]]], n_units: int, notes: list[str]) -> None:
         self.columns: dict[str, NDArray[Any]] = {}
         self.region: NDArray[Any] | None = None
-        self.probe: NDArray[Any] | None = None
         attributes = _optional(notes, "recording_attributes", lambda: layout.document("recording_attributes")) or {}
         channel_ids = attributes.get("channel_ids") or []
         positions = _optional(notes, "probegroup", lambda: _positions(layout, len(channel_ids)))

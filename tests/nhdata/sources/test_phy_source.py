@@ -102,7 +102,7 @@ def test_params_is_parsed_and_never_run(phy_folder: Path, tmp_path: Path) -> Non
         (None, None, "no such file", "--sample-rate 30000"),
         ("n_channels_dat = 4\n", None, "no plain sample_rate", "--sample-rate 30000"),
         ("sample_rate = float('3e4')\n", None, "no plain sample_rate", "--sample-rate 30000"),
-        ("sample_rate = (", None, "not readable", "--sample-rate 30000"),
+        ("sample_rate = (", None, "no plain sample_rate", "--sample-rate 30000"),
         ("sample_rate = 'fast'\n", None, "not a positive number", "correct it"),
         ("sample_rate = 0\n", None, "not a positive number", "correct it"),
         ("sample_rate = 30000.\n", 25000.0, "25000 Hz was given", "leave --sample-rate out"),
@@ -134,7 +134,7 @@ def resave(path: Path, values: np.ndarray) -> None:
 
 SPOIL = {
     "truncated": ("spike_times.npy", lambda path: path.write_bytes(path.read_bytes()[:-3]), "truncated"),
-    "negative": ("spike_times.npy", lambda path: resave(path, np.arange(-1, 799)), "spike 0 is at -1"),
+    "negative": ("spike_times.npy", lambda path: resave(path, np.arange(-1, 799)), "spike 0 is at sample -1"),
     "unsorted": (
         "spike_times.npy",
         lambda path: resave(path, np.r_[5, 4, np.full(798, 9)]),
@@ -150,7 +150,11 @@ SPOIL = {
     "empty": ("spike_times.npy", lambda path: resave(path, np.empty(0, np.uint64)), "empty recording"),
     "lengths": ("spike_times.npy", lambda path: resave(path, np.arange(3)), "3 spike times but 800"),
     "no clusters": ("spike_clusters.npy", lambda path: path.unlink(), "no such file"),
-    "bad id": ("cluster_group.tsv", lambda path: path.write_text("cluster_id\tgroup\nx\tgood\n"), "line 2"),
+    "bad id": (
+        "cluster_group.tsv",
+        lambda path: path.write_text("cluster_id\tgroup\nx\tgood\n"),
+        "1 rows do not name a cluster",
+    ),
     "no id": ("cluster_group.tsv", lambda path: path.write_text("nothing\n"), "no column 'cluster_id'"),
     "no group": (
         "cluster_group.tsv",

@@ -178,8 +178,9 @@ def test_columns_that_do_not_fit_a_table_are_left_out() -> None:
         "mixed": np.array(["x", None], object),
         "fine metric": np.ones(2),
     }
-    add_columns(columns, more.items(), {"fine metric": "fine metric (µV)"})
-    assert list(columns) == ["region", "fine_metric_V"]
+    notes = add_columns(columns, more.items(), {"fine metric": "fine metric (µV)"})
+    assert list(columns) == ["region", "Region_2", "source_n_spikes", "fine_metric_V"]
+    assert [note.split()[1] for note in notes if "left out" in note] == ["matrix", "long", "mixed"]
 
 
 def test_stacked_columns_fill_what_one_table_lacks() -> None:
