@@ -252,7 +252,7 @@ def test_clusters_beyond_int64_are_named(phy_folder: Path) -> None:
     clusters = np.load(phy_folder / "spike_clusters.npy")
     table = (phy_folder / "cluster_group.tsv").read_text()
     (phy_folder / "cluster_group.tsv").write_text(table + f"{2**63 + 5}\tgood\n")
-    with pytest.raises(SourceError, match=r"cluster_group\.tsv: line \d+ does not name a cluster by a whole number of"):
+    with pytest.raises(SourceError, match=r"cluster_group\.tsv: 1 rows do not name a cluster by a whole number"):
         load_one(phy_folder)
     np.save(phy_folder / "spike_clusters.npy", clusters.astype(np.uint64) + np.uint64(2**63))
     with pytest.raises(SourceError, match=f"cluster {int(clusters.max()) + 2**63} is beyond 64-bit integers"):
