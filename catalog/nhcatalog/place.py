@@ -57,7 +57,10 @@ AnyPlace = str | os.PathLike[str] | Url
 
 
 def to_place(place: AnyPlace) -> Place:
-    """The place that a user means: a path, or ``s3://bucket/key``.
+    """The place that a user means: an absolute path, or ``s3://bucket/key``.
+
+    A relative path is resolved now, so that it stays valid after a change of the working directory and in other
+    processes.
 
     Raises
     ------
@@ -74,10 +77,10 @@ def to_place(place: AnyPlace) -> Place:
     text = os.fspath(place)
     scheme = _SCHEME.match(text)
     if scheme is None:
-        return Path(os.path.expanduser(text))  # as no shell does in --store=~/data.zarr or a variable
+        return Path(os.path.expanduser(text)).absolute()  # as no shell does in --store=~/data.zarr or a variable
     if scheme[1].lower() != "s3" or not text[scheme.end() :].startswith("/"):
         if Path(text).parent.is_dir():  # a folder named "x:"
-            return Path(text)
+            return Path(text).absolute()
         raise UserError(f"{text} is no place for a store", "give a folder, or the text 's3://bucket/key'")
     bucket, _, key = text[scheme.end() + 1 :].partition("/")
     parts = [part for part in key.split("/") if part]

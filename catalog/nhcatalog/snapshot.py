@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 
+from nhcatalog.checkpoint import numbers
 from nhcatalog.guard import QueryError
-from nhcatalog.log import MissingFile
+from nhcatalog.log import CatalogError, MissingFile
 from nhcatalog.numbers import plain_batches, plain_numbers
 from nhcatalog.query import Parameters, engine
 from nhcatalog.state import Entry, Reader, State
@@ -27,20 +29,21 @@ class Snapshot:
     """
 
     def __init__(self, state: State) -> None:
+        self._files, self.position = state.files, state.position
         self._state = state
 
     def __repr__(self) -> str:
-        return f"<Snapshot of {self._state.files.root} at log position {self.position}>"
+        return f"<Snapshot of {self._files.root} at log position {self.position}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"files": self._state.files, "position": self.position}
+        return {"_files": self._files, "position": self.position}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._state = Reader(state["files"]).state(state["position"])
-
-    @property
-    def position(self) -> int:
-        return self._state.position
+    @cached_property
+    def _state(self) -> State:
+        """The state, read on first use after unpickling."""
+        if self.position and not self._files.names("log") and not numbers(self._files):
+            raise CatalogError(f"no catalog at {self._files.root}", "check that the store is on this machine")
+        return Reader(self._files).state(self.position)
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -147,7 +150,7 @@ class Snapshot:
 
     def _reopen(self) -> bool:
         """Pin the same position in the newest checkpoint; False if this is it already."""
-        state = Reader(self._state.files).state(self.position)
+        state = Reader(self._files).state(self.position)
         if state.checkpoint.number == self._state.checkpoint.number:
             return False
         self._state = state

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from nhcatalog.errors import UserError
 from nhcatalog.place import Place
@@ -51,14 +50,13 @@ def choose(store: Store, session_ids: Sequence[str] = (), select: str | None = N
         If there is no such session, or the selection fails or is empty.
     """
     wanted = list(dict.fromkeys(map(store.match, session_ids))) or store.session_ids
-    root = store.path.absolute() if isinstance(store.path, Path) else store.path  # workers have other folders
     if select is None:
-        return [Chosen(s, root / store.snapshot.entries[s].path) for s in wanted]
+        return [Chosen(s, store.path / store.snapshot.entries[s].path) for s in wanted]
     from nhdata.loading.selection import select_units
 
     of_session = {s.session_id: s for s in select_units(store, select).sessions}
     chosen = [
-        Chosen(s, root / store.snapshot.entries[s].path, tuple(of_session[s].rows.tolist()))
+        Chosen(s, store.path / store.snapshot.entries[s].path, tuple(of_session[s].rows.tolist()))
         for s in wanted
         if s in of_session
     ]

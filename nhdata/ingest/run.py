@@ -188,8 +188,6 @@ def ingest(
     """
     root = to_place(store)
     check_place(root)
-    if isinstance(root, Path):
-        root = root.absolute()
     options = options or SourceOptions()
     workers = workers or Workers()
     if workers.on_cluster:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nhcatalog.catalog import Catalog
@@ -56,10 +55,12 @@ class Store:
         return dict(row)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "at": self.position}
+        return {"path": self.path, "snapshot": self.snapshot}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+        """Restore without reading anything; the catalog is read on first use."""
+        self.path, self.snapshot = state["path"], state["snapshot"]
+        self.catalog = Catalog(self.path / "catalog")
 
     @property
     def position(self) -> int:
@@ -163,8 +164,6 @@ def open_catalog(path: AnyPlace) -> Catalog:
 def checked_store(path: AnyPlace) -> Place:
     """The place, if there is a store of this version; UserError if not."""
     root = to_place(path)
-    if isinstance(root, Path):
-        root = root.absolute()  # it stays valid after a change of the working directory, and in other processes
     if not is_store(root):
         raise UserError(f"no store at {root}", "make one with 'nhdata ingest … --store'")
     return root

@@ -43,18 +43,19 @@ class StoredSession:
     def __init__(self, path: Place) -> None:
         self.path = path
         try:
-            self.attrs: dict[str, Any] = dict(self._group.attrs)
-            self.session_id: str = self.attrs["session_id"]
-            self.source: str = self.attrs["source"]
-            self.t_start_s: float = self.attrs["t_start_s"]
-            self.duration_s: float = self.attrs["duration_s"]
-            self.tick_hz: float = self.attrs["tick_hz"]
-            self.n_units: int = self.attrs["n_units"]
-            self.n_spikes: int = self.attrs["n_spikes"]
-        except FileNotFoundError:
-            raise UserError(f"{path}: no session here", _AGAIN) from None
+            self._set_attrs(dict(self._group.attrs))
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"{path}/zarr.json: not a readable session", _AGAIN) from None
+
+    def _set_attrs(self, attrs: dict[str, Any]) -> None:
+        self.attrs = attrs
+        self.session_id: str = attrs["session_id"]
+        self.source: str = attrs["source"]
+        self.t_start_s: float = attrs["t_start_s"]
+        self.duration_s: float = attrs["duration_s"]
+        self.tick_hz: float = attrs["tick_hz"]
+        self.n_units: int = attrs["n_units"]
+        self.n_spikes: int = attrs["n_spikes"]
 
     def __repr__(self) -> str:
         return (
@@ -74,10 +75,12 @@ class StoredSession:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}
+        return {"path": self.path, "attrs": self.attrs}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+        """Restore without reading anything: the process may only pass the session on, e.g. a dask scheduler."""
+        self.path = state["path"]
+        self._set_attrs(state["attrs"])
 
     @property
     def span(self) -> Span:
@@ -95,7 +98,10 @@ class StoredSession:
 
     @cached_property
     def _group(self) -> zarr.Group:
-        return open_group(self.path, self._files)
+        try:
+            return open_group(self.path, self._files)
+        except FileNotFoundError:
+            raise UserError(f"{self.path}: no session here", _AGAIN) from None
 
     @cached_property
     def block_offsets(self) -> NDArray[np.int64]:
@@ -110,9 +116,25 @@ class StoredSession:
         except (ValueError, FileNotFoundError):  # zarr reads it, or says what is wrong
             return None
 
+    def _node(self, name: str) -> zarr.Array[Any] | zarr.Group:
+        """An array or group of the session. Raises UserError if it is missing."""
+        try:
+            return self._group[name]
+        except KeyError:
+            if "zarr.json" in self._files.names(""):
+                raise UserError(f"{self.path}/{name}: missing", _AGAIN) from None
+            raise UserError(
+                f"{self.path}: this session was moved or deleted after it was opened", "open the store again"
+            ) from None
+
     def _array(self, name: str) -> zarr.Array[Any]:
-        node = self._group[name]
+        node = self._node(name)
         assert isinstance(node, zarr.Array)
+        return node
+
+    def _subgroup(self, name: str) -> zarr.Group:
+        node = self._node(name)
+        assert isinstance(node, zarr.Group)
         return node
 
     def ticks(self, start_tick: int = 0, stop_tick: int | None = None) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
@@ -198,7 +220,7 @@ class StoredSession:
 
     def series_units(self) -> dict[str, str]:
         """Units of the values of all continuous signals, without reading the values."""
-        return {name: str(self._group[f"series/{name}"].attrs["unit"]) for name in self._names("series")}
+        return {name: str(self._node(f"series/{name}").attrs["unit"]) for name in self._names("series")}
 
     def series(self, *names: str) -> dict[str, tuple[NDArray[np.float64], NDArray[Any], str]]:
         """Continuous signals by name, all or some: ``time_s`` (n,), ``value`` (n,) or (n, k), and the value's unit."""
@@ -206,21 +228,17 @@ class StoredSession:
             name: (
                 read_column(self._array(f"series/{name}/time_s")),
                 read_column(self._array(f"series/{name}/value")),
-                str(self._group[f"series/{name}"].attrs["unit"]),
+                str(self._node(f"series/{name}").attrs["unit"]),
             )
             for name in self._names("series")
             if not names or name in names
         }
 
     def _names(self, kind: str) -> list[str]:
-        group = self._group[kind]
-        assert isinstance(group, zarr.Group)
-        return sorted(group.group_keys())
+        return sorted(self._subgroup(kind).group_keys())
 
     def _table(self, name: str) -> dict[str, NDArray[Any]]:
-        group = self._group[name]
-        assert isinstance(group, zarr.Group)
-        return read_table(group)
+        return read_table(self._subgroup(name))
 
     def reference_features(self) -> NDArray[np.float64]:
         """(n_units, 33) the reference features stored at ingest, NaN where undefined."""
@@ -229,7 +247,7 @@ class StoredSession:
     @property
     def feature_attrs(self) -> dict[str, Any]:
         """Window and version of the stored reference features."""
-        return dict(self._group["features/reference"].attrs)
+        return dict(self._node("features/reference").attrs)
 
 
 def _uint32(tick: int) -> np.uint32:

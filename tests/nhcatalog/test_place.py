@@ -11,16 +11,16 @@ from nhcatalog.place import Url, to_place
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("data.zarr", Path("data.zarr")),
-        ("a:b/c", Path("a:b/c")),
+        ("data.zarr", Path.cwd() / "data.zarr"),
+        ("a:b/c", Path.cwd() / "a:b/c"),
         ("s3://lab/data.zarr", Url("lab", "data.zarr")),
         ("S3://lab/data.zarr//", Url("lab", "data.zarr")),
         ("s3://lab//a///b c/é%20?#.zarr/", Url("lab", "a/b c/é%20?#.zarr")),
         ("s3://lab", Url("lab")),
         (Path("/x"), Path("/x")),
         ("~/data.zarr", Path.home() / "data.zarr"),
-        ("a/~", Path("a/~")),
-        ("~nobody-of-this-name/x", Path("~nobody-of-this-name/x")),
+        ("a/~", Path.cwd() / "a/~"),
+        ("~nobody-of-this-name/x", Path.cwd() / "~nobody-of-this-name/x"),
         (Url("lab", "a"), Url("lab", "a")),
     ],
 )

@@ -19,6 +19,7 @@ from faults import ERRORS, Fault, inject, record
 from hypothesis import given
 from hypothesis import strategies as st
 
+import nhdata
 from nhcatalog.errors import UserError
 from nhdata.derivatives import counts as module
 from nhdata.derivatives.chosen import choose
@@ -55,6 +56,18 @@ def test_counts_equal_brute_force_and_the_lazy_ones(store, tmp_path, dtype):
     np.testing.assert_array_equal(opened(tmp_path / "c.zarr", "long").counts, brute(session, 600, 7500))
     assert (opened(tmp_path / "c.zarr", "silent").counts == 0).all()
     assert sorted(p.name for p in (tmp_path / "c.zarr").iterdir()) == ["long", "short", "silent", "zarr.json"]
+
+
+def test_relative_paths_survive_a_change_of_directory(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "data.zarr").symlink_to(store.path)
+    report = write_counts(
+        choose(nhdata.open("data.zarr")), Path("c.zarr"), 0.1, on_outcome=lambda outcome: os.chdir(tmp_path / "other")
+    )
+    assert (len(report.written), report.failed) == (3, [])
+    assert sorted(os.listdir(tmp_path / "c.zarr")) == ["long", "short", "silent", "zarr.json"]
+    assert os.listdir(tmp_path / "other") == []
 
 
 def test_small_blocks_few_spikes_at_once_and_threads_change_nothing(store, tmp_path, monkeypatch):

@@ -1,10 +1,14 @@
 """Features of many sessions as tables: which window, which units, whole files, done once."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+import nhdata
 from nhcatalog.errors import UserError
 from nhdata.derivatives.chosen import choose
 from nhdata.derivatives.features import FeaturesJob, feature_table, feature_tables, write_features
@@ -33,6 +37,21 @@ def test_the_table_is_of_the_window_asked_for(store, job, window, intervals):
     np.testing.assert_array_equal(values(table), store.session("long").features(*window, intervals=intervals))
     assert set(zip(table["window_start_s"].to_pylist(), table["window_stop_s"].to_pylist(), strict=True)) == {window}
     assert table["intervals"].to_pylist() == [intervals] * 7
+
+
+def test_relative_paths_survive_a_change_of_directory(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "data.zarr").symlink_to(store.path)
+    report = write_features(
+        choose(nhdata.open("data.zarr")),
+        Path("f"),
+        FeaturesJob(),
+        on_outcome=lambda outcome: os.chdir(tmp_path / "other"),
+    )
+    assert (len(report.written), report.failed) == (3, [])
+    assert len(os.listdir(tmp_path / "f")) == 3
+    assert os.listdir(tmp_path / "other") == []
 
 
 def test_undefined_is_null(store):

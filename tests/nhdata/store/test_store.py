@@ -1,7 +1,11 @@
 """Opening a store: what is there, what is not, and that nothing is ever written."""
 
+import operator
 import os
 import pickle
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -139,3 +143,94 @@ def test_relative_store_survives_a_change_of_directory(root, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     for opened in (store, pickle.loads(data)):  # noqa: S301
         assert opened.session("mouse-1").spikes()[0].size > 0
+
+
+READS = {
+    "units": lambda session: session.units(),
+    "intervals": lambda session: session.intervals(),
+    "interval_lengths": lambda session: session.interval_lengths(),
+    "interval_table": lambda session: session.interval_table("trials"),
+    "series": lambda session: session.series(),
+    "series_shapes": lambda session: session.series_shapes(),
+    "series_units": lambda session: session.series_units(),
+    "features": lambda session: session.features(),
+    "feature_attrs": lambda session: session.feature_attrs,
+    "ticks": lambda session: session.ticks(),
+    "counts": lambda session: session.counts(0.02).compute(),
+}
+
+
+def test_session_moved_after_opening_is_one_clear_error(root, tmp_path):
+    for name, read in READS.items():
+        session = nhdata.open(shutil.copytree(root, tmp_path / name)).session("mouse-1")
+        (tmp_path / name).rename(tmp_path / f"{name}-moved")
+        with pytest.raises(UserError, match="moved or deleted after it was opened: open the store again"):
+            read(session)
+
+
+@pytest.mark.parametrize(
+    ("group", "read"),
+    [
+        ("units", "units"),
+        ("intervals", "interval_lengths"),
+        ("series", "series"),
+        ("features/reference", "feature_attrs"),
+        ("spikes/block", "ticks"),
+    ],
+)
+def test_missing_group_of_session_is_named(root, tmp_path, group, read):
+    session = nhdata.open(shutil.copytree(root, tmp_path / "copy")).session("mouse-1")
+    shutil.rmtree(session.path / group)
+    with pytest.raises(UserError, match=f"mouse-1/{group}: missing"):
+        READS[read](session)
+
+
+def test_unpickling_reads_nothing(root, tmp_path):
+    moved = shutil.copytree(root, tmp_path / "data.zarr")
+    store = nhdata.open(moved)
+    session = store.session("mouse-1")
+    pickled = pickle.dumps((store, session, store.snapshot))
+    moved.rename(tmp_path / "elsewhere.zarr")
+    store, session, snapshot = pickle.loads(pickled)  # noqa: S301
+    assert (store.position, snapshot.position, session.n_spikes) == (1, 1, 900)
+    assert repr(session).startswith("<Session mouse-1")
+    with pytest.raises(UserError, match="no session here"):
+        session.ticks()
+    for use in (lambda: store.session_ids, lambda: store.session("mouse-1"), lambda: snapshot.sql("from units")):
+        with pytest.raises(UserError, match=f"no catalog at {moved}/catalog: check that the store is on this machine"):
+            use()
+    (tmp_path / "elsewhere.zarr").rename(moved)
+    assert store.session_ids == ["mouse-1"]
+    assert session.ticks()[0].size == 900
+
+
+CLUSTER = """if __name__ == "__main__":
+    from distributed import LocalCluster
+    options = dict(protocol="tcp", host="127.0.0.1", dashboard_address=None)
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=True, **options) as cluster:
+        print(cluster.scheduler_address, flush=True)
+        input()
+"""
+
+
+def test_dask_worker_without_the_store_reports_an_error(root, tmp_path):
+    """Scheduler and worker are processes of their own, and neither may find the store."""
+    from distributed import Client
+
+    moved = shutil.copytree(root, tmp_path / "data.zarr")
+    store = nhdata.open(moved)
+    counts = store.session("mouse-1").counts(0.02).sum()
+    moved.rename(tmp_path / "elsewhere.zarr")
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    try:
+        with Client(process.stdout.readline().strip(), timeout=60) as client:
+            with pytest.raises(UserError, match=r"lab/mouse-1: no session here"):
+                client.compute(counts).result(timeout=20)
+            with pytest.raises(UserError, match="no catalog at"):
+                client.submit(operator.attrgetter("session_ids"), store).result(timeout=20)
+            (tmp_path / "elsewhere.zarr").rename(moved)
+            assert client.compute(counts + 0).result(timeout=20) == 900
+    finally:
+        process.communicate("\n", timeout=60)
