@@ -45,6 +45,8 @@ def write_card(folder: Path, n_parameters: int, validation: Mapping[str, float |
     if data.task == "co-smoothing":
         task = f"Says what some of {len(info.unit_ids)} units do from the spikes of the others,"
     versions = ", ".join([*(f"{name} {version(name)}" for name in PACKAGES), f"torch {torch.__version__}"])
+    lines = "".join(f"- {line}\n" for line in info.change_lines())
+    changes = f"\nChanged on resumption:\n\n{lines}" if lines else ""
     text = f"""# NeuroHorizon, {n_parameters:,} parameters
 
 {task} in bins of {data.bin_s} s, from
@@ -75,7 +77,7 @@ first 70 % were trained on, the next 10 % validated, the last 20 % are for tests
 `{model.model_dump_json()}`
 
 `{info.config.train.model_dump_json()}`
-
+{changes}
 {versions}
 """
     write_bytes(folder / "README.md", text.encode())

@@ -12,6 +12,7 @@ import json
 import os
 import pickle
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,16 @@ ANEW = "train anew with another --out"
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace a file by one rename, after its new content is on the disk."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
@@ -102,15 +108,40 @@ def save_checkpoint(run: Path, model: nn.Module, state: dict[str, Any]) -> None:
     number = 1 + max(before, default=0)
     staged = run / f".checkpoint-{number}.{os.getpid()}"
     shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir()
-    save_weights(staged / "weights.safetensors", model)
-    data = io.BytesIO()
-    torch.save(state, data)
-    write_bytes(staged / "state.pt", data.getvalue())
-    write_bytes(staged / "state.json", json.dumps({"sha256": hashlib.sha256(data.getvalue()).hexdigest()}).encode())
-    os.rename(staged, run / f"checkpoint-{number}")
+    try:
+        staged.mkdir()
+        save_weights(staged / "weights.safetensors", model)
+        data = io.BytesIO()
+        torch.save(state, data)
+        write_bytes(staged / "state.pt", data.getvalue())
+        write_bytes(staged / "state.json", json.dumps({"sha256": hashlib.sha256(data.getvalue()).hexdigest()}).encode())
+        os.rename(staged, run / f"checkpoint-{number}")
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
     for path in before.values():
         shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_leftovers(run: Path) -> None:
+    """Remove what processes that were killed left behind in a run, and checkpoints that a newer one replaced."""
+    for path in run.glob(".*"):
+        pid = path.name.rpartition(".")[2]
+        if pid.isdecimal() and not _is_alive(int(pid)):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    checkpoints = _checkpoints(run)
+    for number in sorted(checkpoints)[:-1]:
+        shutil.rmtree(checkpoints[number], ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def last_checkpoint(run: Path) -> Path:

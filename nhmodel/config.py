@@ -86,7 +86,8 @@ class TrainConfig(_Section):
     """How long and how fast to learn. Training ends at the first of its limits.
 
     ``table_lr`` is the rate of the learned table of units as a multiple of ``lr``; ``average`` the decay of the
-    moving average of the weights that is validated and kept.
+    moving average of the weights that is validated and kept. ``threads`` is the number of torch threads of the
+    commands; ``timeout_minutes`` is how long a rank waits for another before it fails.
     """
 
     batch_size: int = Field(32, ge=1)
@@ -104,6 +105,7 @@ class TrainConfig(_Section):
     unseen_sessions: int = Field(0, ge=0)
     seed: int = 0
     threads: int | None = Field(None, ge=1, le=1024)
+    timeout_minutes: float = Field(10.0, gt=0, le=10_000)
     compile: bool = False
     tensorboard: bool = True
 

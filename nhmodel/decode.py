@@ -27,7 +27,6 @@ from nhmodel.evaluation.collect import onsets
 from nhmodel.evaluation.plan import plan_sessions
 from nhmodel.model import NeuroHorizon, UnitTable
 from nhmodel.run import RunInfo, load
-from nhmodel.threads import free_threads
 from nhmodel.units import rows_by_id, unit_table
 
 SPLITS = ("train", "valid", "test")
@@ -89,7 +88,6 @@ def decode(
         If no session has the target, or it is a series of several columns and names none of them.
     """
     info, model = RunInfo.read(Path(run)), load(run)
-    torch.set_num_threads(info.config.train.threads or free_threads())
     store, out = open_store(store_path), []
     for planned in plan_sessions(info, store, None):
         if not planned.seen:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -23,7 +22,6 @@ from nhmodel.evaluation.identity import REGIMES, predict, unseen_forecasts
 from nhmodel.evaluation.plan import plan_sessions
 from nhmodel.evaluation.session import ScoredSession, baseline_forecasts
 from nhmodel.run import RunInfo, load
-from nhmodel.threads import free_threads
 from nhmodel.units import rows_by_id, unit_table
 
 
@@ -84,7 +82,6 @@ def forecasts(
     if regime not in REGIMES:
         raise UserError(f"unknown regime '{regime}'", f"choose from {', '.join(REGIMES)}")
     info, model = RunInfo.read(Path(run)), load(run)
-    torch.set_num_threads(info.config.train.threads or free_threads())
     store, found = open_store(store_path), False
     for planned in plan_sessions(info, store, select):
         if planned.refused is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from fractions import Fraction
 from typing import NamedTuple
 
 import torch
@@ -275,4 +276,5 @@ class NeuroHorizon(nn.Module):
 
 def latent_steps(config: ModelConfig, data: DataConfig) -> int:
     """Steps of the grid that latents and covariates lie on, over the history."""
-    return math.ceil(data.history_s / config.latent_step_s)
+    history, step = (Fraction(repr(float(value))) for value in (data.history_s, config.latent_step_s))
+    return math.ceil(history / step)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 
@@ -54,6 +54,9 @@ class RunInfo:
         Sessions that were not trained on, but chose the weights.
     covariates : dict of str to Shape
         What the model is told besides spikes.
+    changes : tuple of dict
+        Settings that a resumption changed: ``step``, the updates made before, and ``settings``, the old and the new
+        value by ``section.name``. `config` has the newest values.
     software, torch : str
         What wrote it.
     """
@@ -69,6 +72,7 @@ class RunInfo:
     split_hash: dict[str, str]
     held_out: tuple[str, ...] = ()
     covariates: dict[str, Shape] = field(default_factory=dict)
+    changes: tuple[dict[str, Any], ...] = ()
     software: str = f"neurohorizon {version('neurohorizon')}"
     torch: str = str(torch.__version__)
 
@@ -97,6 +101,20 @@ class RunInfo:
             covariates=dict(covariates or {}),
         )
 
+    def changed(self, config: Config, step: int) -> Self:
+        """The same run with other settings, which hold from `step` on."""
+        before, after = (_flat(settings) for settings in (self.config, config))
+        settings = {name: [before[name], after[name]] for name in after if before[name] != after[name]}
+        return replace(self, config=config, changes=(*self.changes, {"step": step, "settings": settings}))
+
+    def change_lines(self) -> list[str]:
+        """A line for every setting that a resumption changed."""
+        return [
+            f"from step {change['step']}: {name} {old} → {new}"
+            for change in self.changes
+            for name, (old, new) in change["settings"].items()
+        ]
+
     def write(self, folder: Path) -> None:
         """Write ``run.json``."""
         values = asdict(self) | {"schema": RUN_SCHEMA, "config": self.config.model_dump(mode="json")}
@@ -119,6 +137,7 @@ class RunInfo:
                 config=Config.model_validate(values["config"]),
                 unit_ids=tuple(values["unit_ids"]),
                 held_out=tuple(values["held_out"]),
+                changes=tuple(values.get("changes", ())),
                 split_hash=values.get("split_hash", {}),
                 covariates={name: _shape(shape) for name, shape in values.get("covariates", {}).items()},
                 software=str(values["software"]),
@@ -130,6 +149,12 @@ class RunInfo:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path} is damaged ({type(error).__name__})", "train again") from None
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    """All settings by ``section.name``."""
+    sections = config.model_dump(mode="json")
+    return {f"{section}.{name}": value for section, values in sections.items() for name, value in values.items()}
 
 
 def _shape(values: list[int]) -> Shape:

@@ -36,7 +36,7 @@ class Command(click.Command):
             ctx.exit(EXIT_ERROR)
         except KeyboardInterrupt as interrupt:
             click.echo(f"interrupted; {str(interrupt) or 'what was finished is kept'}", err=True)
-            ctx.exit(EXIT_INTERRUPTED)
+            ctx.exit(getattr(interrupt, "exit_code", EXIT_INTERRUPTED))
         except BrokenPipeError:
             sys.stdout = None
             ctx.exit(0)

@@ -6,8 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
-
 from nhcatalog.errors import UserError
 from nhdata.loading.selection import select_units
 from nhdata.store.store import open_store
@@ -21,7 +19,6 @@ from nhmodel.evaluation.result import Evaluation
 from nhmodel.evaluation.scores import Scores
 from nhmodel.model import NeuroHorizon
 from nhmodel.run import RunInfo, load_model
-from nhmodel.threads import free_threads
 from nhmodel.units import rows_by_id, unit_table
 
 
@@ -81,7 +78,6 @@ def evaluate(
         raise UserError("no way to score sessions never seen", "name a regime; hybrid needs a baseline too")
     runs = [run] if isinstance(run, (str, Path)) else list(run)
     info, models = _alike(runs), [load_model(path, weights) for path in runs]
-    torch.set_num_threads(info.config.train.threads or free_threads())
     store = open_store(store_path)
     plan = plan_sessions(info, store, select)
     smoothers = [model for model in models if isinstance(model, CoSmoother)]
@@ -92,6 +88,9 @@ def evaluate(
         on_session(planned.session_id)
         if planned.refused is not None:
             out.result.skipped[planned.session_id] = planned.refused
+            continue
+        if not (planned.seen or ways or smoothers):
+            out.result.skipped[planned.session_id] = "it was not trained on, and no regime for such sessions is named"
             continue
         session = out.open(planned.selection, None if planned.seen else reference_s)
         if session is None:
@@ -149,7 +148,6 @@ def evaluate_baselines(
         If the store is not there or nothing can be scored.
     """
     names = _checked(split, 60.0 if reference_s is None else reference_s, baselines)
-    torch.set_num_threads(config.train.threads or free_threads())
     store = open_store(store_path)
     selection = select_units(store, config.data.select)
     out = Scores(split, config, store)

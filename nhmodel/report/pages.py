@@ -96,6 +96,7 @@ def _card(run: KeptRun) -> list[Panel]:
         for name, value in values
         if name != "select"
     ]
+    changes = "".join(f" Changed on resumption, {line}." for line in info.change_lines())
     some = f" The first {N_SESSIONS} of {len(sessions):,}." if len(sessions) > N_SESSIONS else ""
     return [
         Panel(
@@ -107,7 +108,7 @@ def _card(run: KeptRun) -> list[Panel]:
             code=info.query,
         ),
         Panel("Windows", table=Table(("split", "hash of the windows", "hash of units and times"), splits, "lll")),
-        Panel("Settings", f"Written by {info.software}, torch {info.torch}.", facts=settings),
+        Panel("Settings", f"Written by {info.software}, torch {info.torch}.{changes}", facts=settings),
     ]
 
 

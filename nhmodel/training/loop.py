@@ -15,22 +15,24 @@ from nhdata.loading import WindowBatch, WindowDataset, make_loader
 from nhdata.loading.selection import select_units
 from nhdata.store.store import open_store
 from nhmodel.card import write_card
-from nhmodel.checkpoint import write_bytes
+from nhmodel.checkpoint import remove_leftovers, write_bytes
 from nhmodel.config import Config, TrainConfig
 from nhmodel.cosmoother import Model, make_model
 from nhmodel.covariates import covariate_shapes, fit_covariates
 from nhmodel.data import open_windows
 from nhmodel.model import NeuroHorizon
 from nhmodel.run import RunInfo
-from nhmodel.threads import free_threads
 from nhmodel.training.average import follow
+from nhmodel.training.ranks import report_lost_ranks
 from nhmodel.training.schedule import noise_seed, one_cycle, progress
 from nhmodel.training.setup import open_fabric, parameter_groups, split_sessions, unseen_validation
-from nhmodel.training.standing import Standing, resume_at, save
+from nhmodel.training.signals import defer_signals
+from nhmodel.training.standing import Standing, has_started, resume_at, save
 from nhmodel.training.validation import Validation, Validator
 from nhmodel.units import rows_by_id, unit_table
 
 
+@report_lost_ranks()
 def train(
     store_path: str | Path,
     config: Config,
@@ -45,6 +47,10 @@ def train(
     What is validated and kept is a moving average of the weights, which is steadier than they are.
 
     Under ``torchrun``, every process takes its share of each epoch's batches.
+
+    SIGINT and SIGTERM do not interrupt an update of the weights or a save. An exception between two steps saves the
+    state after the last one; one inside an update saves nothing, so that the checkpoint before stays the last.
+    The number of torch threads is left as it is.
 
     Parameters
     ----------
@@ -68,15 +74,14 @@ def train(
     ------
     UserError
         If the selection or the windows are empty, `out` is taken or cannot be resumed, or the loss or its gradient
-        is not a number.
+        is not a number, or another rank ended or does not answer within ``train.timeout_minutes``.
     KeyboardInterrupt
         After saving, so that the run can be resumed.
     """
     folder, settings = Path(out), config.train
     if (folder / "run.json").exists() and not resume:
         raise UserError(f"{folder} holds a run", "name another --out, or add --resume")
-    torch.set_num_threads(settings.threads or free_threads())
-    fabric = open_fabric()
+    fabric = open_fabric(settings.timeout_minutes)
     fabric.seed_everything(settings.seed, verbose=False)
 
     store = open_store(store_path)
@@ -106,21 +111,31 @@ def train(
     units = units.to(fabric.device)
     validator = Validator(folder, fabric, average, Validation(windows["valid"], units), unseen, settings.tensorboard)
     standing = Standing()
-    if resume:
-        resume_at(folder, info, standing, model, average, optimizer, loader)
+    if resume and has_started(folder):
+        validator.line = resume_at(folder, info, standing, model, average, optimizer, loader, fabric.is_global_zero)
+        if fabric.is_global_zero:
+            remove_leftovers(folder)
+            validator.write(standing)
     elif fabric.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
         info.write(folder)
         write_bytes(folder / "metrics.jsonl", b"")
     on_start(model)
 
     began = time.monotonic() - 60 * standing.minutes
     read = loader.state_dict()  # what has been learnt from, so that a batch that was not is read again
-    if standing.valid_step == standing.step == 0:  # the null: what training must improve on to be kept
+    micro, losses, updating = 0, 0.0, False
+
+    def validate() -> None:
         validator.validate(standing)
-        save(folder, fabric, standing, model, average, optimizer, read)
-    micro, losses = 0, 0.0
+        save(folder, fabric, standing, model, average, optimizer, read, validator.line)
+        validator.write(standing)
+
     try:
+        first = standing.step == 0 and not math.isfinite(standing.best)  # the null, which training must improve on
+        if first or (standing.step % settings.validate_every == 0 and standing.valid_step != standing.step):
+            validate()
         while not _finished(standing, settings):
             for batch in loader:
                 batch = batch.to(fabric.device, non_blocking=True)
@@ -142,14 +157,16 @@ def train(
                 standing.done = progress(standing.step, standing.minutes, settings.max_steps, settings.max_minutes)
                 for group in optimizer.param_groups:
                     group["lr"] = group["peak_lr"] * one_cycle(standing.done, settings.warmup)
-                optimizer.step()
-                optimizer.zero_grad()
-                follow(average, model, settings.average, standing.step)
-                standing.step += 1
-                standing.loss, read = losses / micro, loader.state_dict()
+                with defer_signals():
+                    updating = True
+                    optimizer.step()
+                    optimizer.zero_grad()
+                    follow(average, model, settings.average, standing.step)
+                    standing.step += 1
+                    standing.loss, read = losses / micro, loader.state_dict()
+                    updating = False
                 if standing.step % settings.validate_every == 0:
-                    validator.validate(standing)
-                    save(folder, fabric, standing, model, average, optimizer, read)
+                    validate()
                 on_step(standing)
                 micro, losses = 0, 0.0
                 if _finished(standing, settings):
@@ -157,11 +174,11 @@ def train(
             else:
                 loader.set_epoch(windows["train"].epoch + 1)
         if standing.valid_step != standing.step:
-            validator.validate(standing)
+            validate()
             on_step(standing)
     finally:
-        if standing.step:
-            save(folder, fabric, standing, model, average, optimizer, read)
+        if standing.step and not updating:
+            save(folder, fabric, standing, model, average, optimizer, read, validator.line)
         if fabric.is_global_zero and math.isfinite(standing.best):
             write_card(folder, model.n_parameters, {"step": standing.best_step, "fp_bps": standing.best})
     return standing

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import warnings
+from datetime import timedelta
 from typing import Any
 
 import lightning_fabric
@@ -22,18 +24,24 @@ from nhmodel.units import unit_table
 REFERENCE_S = 60.0
 
 
-def open_fabric() -> lightning_fabric.Fabric:
-    """The device, or, under torchrun, this process's share of them: bf16 on CUDA, gloo between CPUs."""
+def open_fabric(timeout_minutes: float) -> lightning_fabric.Fabric:
+    """The device, or, under torchrun, this process's share of them: bf16 on CUDA, gloo between CPUs.
+
+    A rank that waits for another for longer than `timeout_minutes` fails.
+    """
     local, world = (int(os.environ.get(name, "1")) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
-    fabric = lightning_fabric.Fabric(
-        accelerator="auto",
-        devices=local,
-        num_nodes=world // local,
-        # a batch without spikes leaves the reading part unused
-        strategy=DDPStrategy(find_unused_parameters=True) if world > 1 else "auto",
-        precision="bf16-mixed" if torch.cuda.is_available() else "32-true",
-    )
-    fabric.launch()
+    timeout = timedelta(minutes=timeout_minutes)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The `srun` command is available")  # a single process is what is meant
+        fabric = lightning_fabric.Fabric(
+            accelerator="auto",
+            devices=local,
+            num_nodes=world // local,
+            # a batch without spikes leaves the reading part unused
+            strategy=DDPStrategy(find_unused_parameters=True, timeout=timeout) if world > 1 else "auto",
+            precision="bf16-mixed" if torch.cuda.is_available() else "32-true",
+        )
+        fabric.launch()
     return fabric
 
 

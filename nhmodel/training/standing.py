@@ -14,6 +14,7 @@ from nhmodel.checkpoint import last_checkpoint, load_state, load_weights, save_c
 from nhmodel.config import Config
 from nhmodel.cosmoother import Model
 from nhmodel.run import RunInfo
+from nhmodel.training.signals import defer_signals
 
 
 @dataclass
@@ -62,10 +63,11 @@ def save(
     average: Model,
     optimizer: Any,
     read: dict[str, int],
+    line: dict[str, Any] | None,
 ) -> None:
     """Write a checkpoint: the averaged weights to use, and the state to go on from.
 
-    `read` is the state of the loader at the last step.
+    `read` is the state of the loader at the last step, `line` that of the last validation in ``metrics.jsonl``.
     """
     if fabric.is_global_zero:
         state = {
@@ -73,8 +75,10 @@ def save(
             "weights": model.state_dict(),
             "optimizer": optimizer.state_dict(),
             "loader": read,
+            "line": line,
         }
-        save_checkpoint(folder, average, state)
+        with defer_signals():
+            save_checkpoint(folder, average, state)
 
 
 def resume_at(
@@ -85,8 +89,17 @@ def resume_at(
     average: Model,
     optimizer: Any,
     loader: Any,
-) -> None:
-    """Put everything back where it was left; refuses if the data or the model have changed since."""
+    write: bool,
+) -> dict[str, Any] | None:
+    """Restore the state of the last checkpoint; return the line of its last validation (None in older runs).
+
+    Settings that may change take effect from here on, and are recorded in ``run.json`` if `write`.
+
+    Raises
+    ------
+    UserError
+        If the data, or settings that cannot change, are not those of the run, or the checkpoint is damaged.
+    """
     before = RunInfo.read(folder)
     if (before.unit_ids, before.content_hash) != (info.unit_ids, info.content_hash):
         raise UserError(f"the units or sessions behind {folder} have changed", "train anew with another --out")
@@ -98,16 +111,36 @@ def resume_at(
     checkpoint = last_checkpoint(folder)
     state = load_state(checkpoint)
     load_weights(checkpoint / "weights.safetensors", average)
+    rates = [(group["peak_lr"], group["weight_decay"]) for group in optimizer.param_groups]
     try:
         model.load_state_dict(state["weights"])
         vars(standing).update(state["standing"])
         optimizer.load_state_dict(state["optimizer"])
         loader.load_state_dict(state["loader"])
+        line: dict[str, Any] | None = state.get("line")
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise UserError(
             f"{checkpoint / 'state.pt'} is not a state of this version ({type(error).__name__})",
             "train anew with another --out",
         ) from None
+    for group, (peak_lr, weight_decay) in zip(optimizer.param_groups, rates, strict=True):
+        group["peak_lr"], group["weight_decay"] = peak_lr, weight_decay
+    if write and before.config != info.config:
+        before.changed(info.config, standing.step).write(folder)
+    return line
+
+
+def has_started(folder: Path) -> bool:
+    """Return False if the run at `folder` ended before its first checkpoint, so that there is nothing to resume.
+
+    Raises
+    ------
+    UserError
+        If there is no run at `folder`.
+    """
+    RunInfo.read(folder)
+    metrics = folder / "metrics.jsonl"
+    return any(folder.glob("checkpoint-*")) or (metrics.exists() and metrics.stat().st_size > 0)
 
 
 def _fixed(config: Config) -> tuple[object, ...]:

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from nhdata.loading import WindowDataset
-from nhmodel.checkpoint import save_weights
+from nhmodel.checkpoint import save_weights, write_bytes
 from nhmodel.cosmoother import CoSmoother, Model
 from nhmodel.cosmoothing import held_out_units
 from nhmodel.likelihood import bits
 from nhmodel.model import UnitTable
+from nhmodel.training.signals import defer_signals
 from nhmodel.training.standing import Standing
 
 SHRINKAGES = (1.0, 0.875, 0.75, 0.625, 0.5, 0.25)
@@ -80,7 +81,7 @@ def validation_fp_bps(
 
 
 class Validator:
-    """Scores, chooses the shrinkage, keeps the weights if they are the best so far, and logs."""
+    """Scores of the weights, the shrinkage they choose, the best weights so far, and the log."""
 
     def __init__(
         self,
@@ -92,6 +93,7 @@ class Validator:
         tensorboard: bool,
     ) -> None:
         self.folder, self.fabric, self.model, self.seen, self.unseen = folder, fabric, model, seen, unseen
+        self.line: dict[str, Any] | None = None
         self.board: Any = None
         if tensorboard and fabric.is_global_zero:
             from torch.utils.tensorboard import SummaryWriter
@@ -99,37 +101,50 @@ class Validator:
             self.board = SummaryWriter(folder / "tensorboard")
 
     def validate(self, standing: Standing) -> None:
-        """Update `standing`; on the first rank, keep the weights if they are the best, and log a line."""
+        """Score the weights, and update `standing` and `line`; nothing is written yet."""
         self.model.shrinkage.fill_(1.0)
         seen, unseen = self._scores(self.seen), None if self.unseen is None else self._scores(self.unseen)
         deciding = seen if unseen is None else unseen
         score = max(deciding)
         chosen = deciding.index(score)
-        self.model.shrinkage.fill_(SHRINKAGES[chosen])
-        standing.valid_fp_bps, standing.valid_step = seen[chosen], standing.step
-        if unseen is not None:
-            standing.unseen_fp_bps = score
-        better = score > standing.best
-        if better:
-            standing.best, standing.best_step = score, standing.step
+        with defer_signals():
+            self.model.shrinkage.fill_(SHRINKAGES[chosen])
+            standing.valid_fp_bps, standing.valid_step = seen[chosen], standing.step
+            if unseen is not None:
+                standing.unseen_fp_bps = score
+            if score > standing.best:
+                standing.best, standing.best_step = score, standing.step
+            self.line = {
+                "step": standing.step,
+                "minutes": round(standing.minutes, 3),
+                "loss": standing.loss if math.isfinite(standing.loss) else None,
+                "valid_fp_bps": standing.valid_fp_bps,
+                "shrinkage": SHRINKAGES[chosen],
+                **({} if self.unseen is None else {"unseen_fp_bps": standing.unseen_fp_bps}),
+            }
+
+    def write(self, standing: Standing) -> None:
+        """On the first rank, write the weights if they are the best so far, and the last line of ``metrics.jsonl``.
+
+        This follows the checkpoint that holds both, and is repeated on resumption: lines after those of the
+        checkpoint are removed, and none is written twice.
+        """
         if not self.fabric.is_global_zero:
             return
-        if better:
+        if standing.best_step == standing.step == standing.valid_step:
             save_weights(self.folder / "best.safetensors", self.model)
-        line = {
-            "step": standing.step,
-            "minutes": round(standing.minutes, 3),
-            "loss": standing.loss if math.isfinite(standing.loss) else None,
-            "valid_fp_bps": standing.valid_fp_bps,
-            "shrinkage": SHRINKAGES[chosen],
-            **({} if self.unseen is None else {"unseen_fp_bps": standing.unseen_fp_bps}),
-        }
-        with open(self.folder / "metrics.jsonl", "a") as log:
-            log.write(json.dumps(line) + "\n")
-        if self.board is not None:
+        path = self.folder / "metrics.jsonl"
+        text = path.read_text() if path.exists() else ""
+        lines = [line for line in text.splitlines() if _step(line) < standing.valid_step]
+        if self.line is None:  # a run of an older version
+            lines += [line for line in text.splitlines() if _step(line) == standing.valid_step][:1]
+        else:
+            lines.append(json.dumps(self.line))
+        write_bytes(path, "".join(line + "\n" for line in lines).encode())
+        if self.board is not None and self.line is not None:
             for name in ("loss", "valid_fp_bps", "unseen_fp_bps"):
-                if line.get(name) is not None:
-                    self.board.add_scalar(name, line[name], standing.step)
+                if self.line.get(name) is not None:
+                    self.board.add_scalar(name, self.line[name], self.line["step"])
             self.board.flush()
 
     def _scores(self, validation: Validation) -> tuple[float, ...]:
@@ -140,3 +155,11 @@ class Validator:
 
         units = validation.units.to(self.fabric.device)
         return validation_fp_bps(self.model, validation.windows, units, reduce, SHRINKAGES)
+
+
+def _step(line: str) -> float:
+    """Step of a line of ``metrics.jsonl``; infinite for a damaged line, which a crash in older versions could leave."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf

@@ -3,9 +3,15 @@
 import hashlib
 import itertools
 import json
+import os
 import pickle
+import re
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,18 +19,22 @@ from typing import Any
 
 import pytest
 import torch
+from faults import Operation, inject, record, sample
 from safetensors.torch import load_file
 from torch import Tensor
 
 from nhcatalog.errors import UserError
 from nhdata.recording import Recording
 from nhmodel.checkpoint import last_checkpoint, load_state
-from nhmodel.config import Config
-from nhmodel.model import NeuroHorizon
-from nhmodel.run import load
+from nhmodel.config import Config, DataConfig, ModelConfig
+from nhmodel.evaluation import evaluate
+from nhmodel.forecasts import forecasts
+from nhmodel.model import NeuroHorizon, latent_steps
+from nhmodel.run import RunInfo, load
 from nhmodel.training import loop, train, validation
 from nhmodel.training.schedule import one_cycle
 from nhmodel.training.setup import parameter_groups
+from nhmodel.training.signals import Terminated, raise_on_signals
 from nhmodel.training.standing import Standing
 
 STEPS = 30
@@ -244,3 +254,149 @@ def test_a_run_that_accumulates_goes_on_as_if_it_had_not_been_interrupted(
     train(store, config, tmp_path / "run", resume=True)
     found, expected = last_weights(tmp_path / "run"), last_weights(tmp_path / "whole")
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_an_update_that_fails_half_way_is_not_saved(
+    run: Path, store: Path, run_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, honest = itertools.count(1), torch.optim.AdamW.step
+
+    def half(optimizer: torch.optim.AdamW, *args: Any, **kwargs: Any) -> Any:
+        done = honest(optimizer, *args, **kwargs)
+        if next(calls) == 11:
+            raise KeyboardInterrupt
+        return done
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", half)
+    with pytest.raises(KeyboardInterrupt):
+        train(store, run_config, tmp_path / "run")
+    monkeypatch.undo()
+    assert load_state(last_checkpoint(tmp_path / "run"))["standing"]["step"] == 8
+    train(store, run_config, tmp_path / "run", resume=True)
+    found, expected = last_weights(tmp_path / "run"), last_weights(run)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_an_update_takes_effect_after_it(
+    end: signal.Signals,
+    store: Path,
+    make_config: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    honest = torch.optim.AdamW.step
+
+    def signalled(optimizer: torch.optim.AdamW, *args: Any, **kwargs: Any) -> Any:
+        signal.raise_signal(end)
+        return honest(optimizer, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", signalled)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt) as interrupt, raise_on_signals():
+        train(store, make_config("train.max_steps=3"), tmp_path / "run")
+    assert isinstance(interrupt.value, Terminated) == (end == signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert load_state(last_checkpoint(tmp_path / "run"))["standing"]["step"] == 1
+
+
+def test_settings_changed_on_resumption_hold_and_are_recorded(
+    store: Path, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    old = make_config("train.max_steps=4", "train.validate_every=2")
+    new = make_config(
+        "train.max_steps=6", "train.validate_every=2", "train.lr=0.1", "train.weight_decay=0.5", "train.table_lr=2"
+    )
+    for name in ("as before", "changed"):
+        with pytest.raises(KeyboardInterrupt):
+            train(store, old, tmp_path / name, on_step=interrupt_at(3))
+    train(store, old, tmp_path / "as before", resume=True)
+    train(store, new, tmp_path / "changed", resume=True)
+    groups = load_state(last_checkpoint(tmp_path / "changed"))["optimizer"]["param_groups"]
+    assert [(group["peak_lr"], group["weight_decay"]) for group in groups] == [(0.1, 0.5), (0.2, 0.5)]
+    info = RunInfo.read(tmp_path / "changed")
+    assert info.config == new
+    (change,) = info.changes
+    assert change["step"] == 3
+    assert change["settings"]["train.weight_decay"] == [0.02, 0.5]
+    assert "from step 3: train.max_steps 4 → 6" in (tmp_path / "changed" / "README.md").read_text()
+    assert RunInfo.read(tmp_path / "as before").changes == ()
+
+
+def test_a_run_ends_with_the_same_bits_whatever_file_operation_fails(
+    store: Path, make_config: Callable[..., Config], metrics: Metrics, tmp_path: Path
+) -> None:
+    config = make_config("train.max_steps=4", "train.validate_every=2", "train.lr=0.01", "train.batch_size=8")
+    folder = tmp_path / "record"
+    folder.mkdir()
+    with record(folder) as operations:
+        train(store, config, folder / "run")
+
+    def label(operation: Operation) -> str:
+        return re.sub(r"[0-9]+", "*", operation.label)
+
+    for number, fault in enumerate(sample(operations, label)):
+        root = tmp_path / str(number)
+        root.mkdir()
+        with suppress(KeyboardInterrupt, OSError, SystemExit, UserError), inject(fault, root) as state:
+            train(store, config, root / "run")
+        assert state.fired, fault
+        train(store, config, root / "run", resume=(root / "run" / "run.json").exists())
+        assert metrics(root / "run") == metrics(folder / "run"), fault
+        for read in (last_weights, lambda run: load_file(run / "best.safetensors")):
+            found, expected = read(root / "run"), read(folder / "run")
+            assert all(torch.equal(found[name], expected[name]) for name in expected), fault
+        assert not list((root / "run").glob(".*")), fault
+
+
+def test_what_killed_processes_left_is_removed_on_resumption(
+    run: Path, store: Path, run_config: Config, tmp_path: Path
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / "run" / f".checkpoint-9.{ended.pid}").mkdir()
+    (tmp_path / "run" / f".run.json.{ended.pid}").touch()
+    (tmp_path / "run" / f".run.json.{os.getppid()}").touch()
+    train(store, run_config, tmp_path / "run", resume=True)
+    assert [path.name for path in (tmp_path / "run").glob(".*")] == [f".run.json.{os.getppid()}"]
+
+
+def test_sigterm_saves_and_the_resumed_run_ends_with_the_same_bits(
+    run: Path, store: Path, run_config: Config, tmp_path: Path
+) -> None:
+    program = "import sys, os, signal; from nhmodel.training import loop; follow = loop.follow; n = 0\n"
+    program += (
+        "def count(*args):\n    global n; follow(*args); n += 1; n == 5 and os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    program += "loop.follow = count; from nhcli.model import cli; cli()"
+    command = [sys.executable, "-c", program, "train", "--store", str(store), "--out", str(tmp_path / "run")]
+    settings = [
+        f"{section}.{name}={json.dumps(value)}"
+        for section, values in run_config
+        for name, value in values
+        if section != "data" and value is not None
+    ]
+    command += [part for setting in settings for part in ("--set", setting)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 143, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("interrupted; the state after step")
+    assert "Traceback" not in done.stderr
+    assert load_state(last_checkpoint(tmp_path / "run"))["standing"]["step"] == 5
+    train(store, run_config, tmp_path / "run", resume=True)
+    found, expected = last_weights(tmp_path / "run"), last_weights(run)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_the_number_of_threads_of_the_caller_stays(
+    store: Path, make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: pytest.fail("the number of threads was changed"))
+    train(store, make_config("train.max_steps=1"), tmp_path / "run")
+    evaluate(tmp_path / "run", store, baselines=[])
+    next(forecasts(tmp_path / "run", store))
+
+
+@pytest.mark.parametrize(("history_s", "steps"), [(0.14, 7), (0.28, 14), (0.56, 28), (0.15, 8)])
+def test_steps_of_latents_are_counted_exactly(history_s: float, steps: int) -> None:
+    assert latent_steps(ModelConfig(latent_step_s=0.02), DataConfig(history_s=history_s)) == steps

@@ -6,6 +6,7 @@ import click
 
 from nhcli import options
 from nhcli.base import Command
+from nhcli.model.threads import set_threads
 from nhcli.pages import check_out
 from nhcli.scores import evaluation_bar, show_scores
 
@@ -42,6 +43,7 @@ def command(
     if html is not None:
         check_out(html)
     config = load_config("tiny", settings, select=select)
+    set_threads(config.train.threads)
     with evaluation_bar(progress, "baselines") as told:
         result = evaluate_baselines(
             store, config, split=split, reference_s=reference_s, baselines=baselines or None, **told

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
 from nhcli import options
 from nhcli.base import Command
+from nhcli.model.threads import set_threads
 from nhcli.output import print_json
 
 
@@ -27,6 +29,9 @@ def command(run: str, store: str, target: str, as_json: bool) -> None:
     E.g. --target wheel_velocity or --target trials.choice. The encoder stays as it is; both readouts are linear.
     """
     from nhmodel.decode import decode
+    from nhmodel.run import RunInfo
+
+    set_threads(RunInfo.read(Path(run)).config.train.threads)
 
     def on_skip(session_id: str, reason: str) -> None:
         click.echo(f"skipped: {session_id}: {reason}", err=True)

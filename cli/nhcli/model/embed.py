@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from nhcli import options
 from nhcli.base import Command
+from nhcli.model.threads import set_threads
 from nhcli.output import print_json, write_rows
 
 
@@ -22,7 +25,9 @@ def command(run: str, store: str, out: str, select: str | None, reference_s: flo
     In DuckDB: select u.region, e.embedding from 'units.parquet' e join … u using (unit_id).
     """
     from nhmodel.embed import embeddings
+    from nhmodel.run import RunInfo
 
+    set_threads(RunInfo.read(Path(run)).config.train.threads)
     table = embeddings(run, store, select=select, reference_s=reference_s)
     write_rows(table, "parquet", out)
     dim = table.schema.field("embedding").type.list_size

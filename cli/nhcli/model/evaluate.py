@@ -8,6 +8,7 @@ import click
 
 from nhcli import options
 from nhcli.base import Command
+from nhcli.model.threads import set_threads
 from nhcli.pages import check_out
 from nhcli.scores import evaluation_bar, show_scores
 
@@ -69,9 +70,11 @@ def command(
     """
     from nhmodel.evaluation import evaluate
     from nhmodel.evaluation.identity import REGIMES
+    from nhmodel.run import RunInfo
 
     if html is not None:
         check_out(html)
+    set_threads(RunInfo.read(Path(runs[0])).config.train.threads)
     with evaluation_bar(progress) as told:
         result = evaluate(
             runs,

@@ -10,6 +10,7 @@ import click
 
 from nhcli import options
 from nhcli.base import Command
+from nhcli.model.threads import set_threads
 from nhcli.output import print_json, progress_bar
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def command(
     from nhmodel.forecasts import forecasts, write_zarr
     from nhmodel.run import RunInfo
 
+    set_threads(RunInfo.read(Path(run)).config.train.threads)
     skipped: list[dict[str, str]] = []
 
     def on_skip(session_id: str, reason: str) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from nhcli import options
-from nhcli.base import Command
+from nhcli.base import EXIT_INTERRUPTED, Command
+from nhcli.model.threads import set_threads
 from nhcli.output import print_json, progress_bar
 
 if TYPE_CHECKING:
@@ -40,16 +41,18 @@ def command(
 ) -> None:
     """Train a NeuroHorizon on the units of a store, which is only read.
 
-    Ctrl-C saves; --resume goes on from there. Several processes train one model under
+    Ctrl-C and SIGTERM save; --resume goes on from there. Several processes train one model under
     torchrun --nproc-per-node=2 --no-python nhmodel train …
     """
     from nhmodel.config import load_config
     from nhmodel.training import train
+    from nhmodel.training.signals import raise_on_signals
 
     config = load_config(preset, settings, select=select)
+    set_threads(config.train.threads)
     first = os.environ.get("RANK", "0") == "0"
-    n_parameters = 0
-    with progress_bar(progress and first) as bar:
+    n_parameters = step = 0
+    with raise_on_signals(), progress_bar(progress and first) as bar:
         task = bar.add_task("train", total=100, note="")
         began: tuple[float, int] | None = None
 
@@ -64,9 +67,18 @@ def command(
             began = began or (time.monotonic(), standing.n_spikes)
             rate = (standing.n_spikes - began[1]) / max(time.monotonic() - began[0], 1e-9)
             note = f"step {standing.step}  loss {standing.loss:.4f}  valid {standing.valid_fp_bps:.4f} bits/spike"
+            nonlocal step
+            step = standing.step
             bar.update(task, completed=round(100 * standing.done), note=f"{note}  {rate:,.0f} spikes/s")
 
-        standing = train(store, config, run, resume=resume, on_start=on_start, on_step=on_step)
+        try:
+            standing = train(store, config, run, resume=resume, on_start=on_start, on_step=on_step)
+        except KeyboardInterrupt as interrupt:
+            if not first:
+                raise SystemExit(getattr(interrupt, "exit_code", EXIT_INTERRUPTED)) from None
+            if step:
+                interrupt.args = (f"the state after step {step} or later is saved: add --resume to go on",)
+            raise
     if not first:
         return
     value = {
