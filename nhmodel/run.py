@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
@@ -23,7 +24,7 @@ from nhmodel.checkpoint import last_checkpoint, load_weights, write_bytes
 from nhmodel.config import Config
 from nhmodel.cosmoother import Model, make_model
 from nhmodel.layers.covariates import Shape
-from nhmodel.model import NeuroHorizon
+from nhmodel.model import NeuroHorizon, latent_steps
 
 RUN_SCHEMA = 3
 
@@ -134,7 +135,7 @@ class RunInfo:
             raise UserError(f"{path} is not of schema {RUN_SCHEMA}", "use the version of neurohorizon that wrote it")
         try:
             return cls(
-                config=Config.model_validate(values["config"]),
+                config=_config(values),
                 unit_ids=tuple(values["unit_ids"]),
                 held_out=tuple(values["held_out"]),
                 changes=tuple(values.get("changes", ())),
@@ -149,6 +150,20 @@ class RunInfo:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path} is damaged ({type(error).__name__})", "train again") from None
+
+
+def _config(values: dict[str, Any]) -> Config:
+    """The settings in ``run.json``, with the number of latent steps that the run was trained with.
+
+    Versions that did not record `changes` divided floats: 0.14 s in steps of 0.02 s were 8 steps.
+    """
+    config = Config.model_validate(values["config"])
+    history_s, step_s = config.data.history_s, config.model.latent_step_s
+    n_steps = math.ceil(history_s / step_s)
+    if "changes" in values or n_steps == latent_steps(config.model, config.data):
+        return config
+    model = config.model.model_copy(update={"latent_step_s": history_s / (n_steps - 0.5)})
+    return config.model_copy(update={"model": model})
 
 
 def _flat(config: Config) -> dict[str, Any]:

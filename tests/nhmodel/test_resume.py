@@ -326,7 +326,8 @@ def test_settings_changed_on_resumption_hold_and_are_recorded(
 def test_a_run_ends_with_the_same_bits_whatever_file_operation_fails(
     store: Path, make_config: Callable[..., Config], metrics: Metrics, tmp_path: Path
 ) -> None:
-    config = make_config("train.max_steps=4", "train.validate_every=2", "train.lr=0.01", "train.batch_size=8")
+    one = "data.select=select unit_id from units where session_id like '%000'"
+    config = make_config(one, "train.max_steps=2", "train.validate_every=1", "train.lr=0.01", "train.batch_size=4")
     folder = tmp_path / "record"
     folder.mkdir()
     with record(folder) as operations:
@@ -367,7 +368,8 @@ def test_sigterm_saves_and_the_resumed_run_ends_with_the_same_bits(
 ) -> None:
     program = "import sys, os, signal; from nhmodel.training import loop; follow = loop.follow; n = 0\n"
     program += (
-        "def count(*args):\n    global n; follow(*args); n += 1; n == 5 and os.kill(os.getpid(), signal.SIGTERM)\n"
+        "def count(*args):\n    global n; follow(*args); n += 1\n"
+    program += "    if n == 5: os.kill(os.getpid(), signal.SIGTERM)\n"
     )
     program += "loop.follow = count; from nhcli.model import cli; cli()"
     command = [sys.executable, "-c", program, "train", "--store", str(store), "--out", str(tmp_path / "run")]
@@ -400,3 +402,16 @@ def test_the_number_of_threads_of_the_caller_stays(
 @pytest.mark.parametrize(("history_s", "steps"), [(0.14, 7), (0.28, 14), (0.56, 28), (0.15, 8)])
 def test_steps_of_latents_are_counted_exactly(history_s: float, steps: int) -> None:
     assert latent_steps(ModelConfig(latent_step_s=0.02), DataConfig(history_s=history_s)) == steps
+
+
+def test_a_run_with_a_latent_more_from_rounding_still_loads(
+    store: Path, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = make_config("data.history_s=0.14", "model.latent_step_s=0.02", "train.max_steps=1")
+    train(store, config, tmp_path / "run")
+    assert len(load(tmp_path / "run").latent_time_s) == 7 * config.model.latents_per_step
+    path = tmp_path / "run" / "run.json"
+    values = json.loads(path.read_text())
+    del values["changes"]  # as older versions wrote it, which counted 8
+    path.write_text(json.dumps(values))
+    assert len(load(tmp_path / "run").latent_time_s) == 8 * config.model.latents_per_step
