@@ -367,10 +367,8 @@ def test_sigterm_saves_and_the_resumed_run_ends_with_the_same_bits(
     run: Path, store: Path, run_config: Config, tmp_path: Path
 ) -> None:
     program = "import sys, os, signal; from nhmodel.training import loop; follow = loop.follow; n = 0\n"
-    program += (
-        "def count(*args):\n    global n; follow(*args); n += 1\n"
+    program += "def count(*args):\n    global n; follow(*args); n += 1\n"
     program += "    if n == 5: os.kill(os.getpid(), signal.SIGTERM)\n"
-    )
     program += "loop.follow = count; from nhcli.model import cli; cli()"
     command = [sys.executable, "-c", program, "train", "--store", str(store), "--out", str(tmp_path / "run")]
     settings = [
