@@ -326,8 +326,7 @@ def test_settings_changed_on_resumption_hold_and_are_recorded(
 def test_a_run_ends_with_the_same_bits_whatever_file_operation_fails(
     store: Path, make_config: Callable[..., Config], metrics: Metrics, tmp_path: Path
 ) -> None:
-    one = "data.select=select unit_id from units where session_id like '%000'"
-    config = make_config(one, "train.max_steps=2", "train.validate_every=1", "train.lr=0.01", "train.batch_size=4")
+    config = make_config("train.max_steps=4", "train.validate_every=2", "train.lr=0.01", "train.batch_size=8")
     folder = tmp_path / "record"
     folder.mkdir()
     with record(folder) as operations:
