@@ -15,7 +15,7 @@ from nhcatalog.errors import UserError
 from nhcatalog.place import AnyPlace, Place, Url, to_place
 from nhdata.ingest.plan import Existing, Step, plan_ingest
 from nhdata.recording import Recording
-from nhdata.sources import SessionRef, SourceOptions, open_source
+from nhdata.sources import PreparedSource, SessionRef, SourceOptions, open_source
 from nhdata.sources.recognise import find
 from nhdata.store.commit import add_session
 from nhdata.store.encode import encode
@@ -196,7 +196,7 @@ def ingest(
     source, refs = find(source, paths, options)
     job = Job(root, source, options, min_good_units, existing, dry_run)
     catalog = Catalog(root / "catalog")
-    steps = plan_ingest(refs, catalog.snapshot().entries, existing)
+    steps = _prepare(plan_ingest(refs, catalog.snapshot().entries, existing), source, options)
     on_start(len(steps))
     report = IngestReport()
     if workers.on_cluster and any(step.action == "ingest" for step in steps):
@@ -219,6 +219,20 @@ def ingest(
         for failed in _find_missing(report, root, catalog):
             on_outcome(failed)
     return report
+
+
+def _prepare(steps: Sequence[Step], name: str, options: SourceOptions) -> list[Step]:
+    """Look up what the workers need of the recordings that are to be ingested, and of no others."""
+    source = open_source(name, options)
+    if not isinstance(source, PreparedSource):
+        return list(steps)
+    prepared = []
+    for step in steps:
+        if step.action == "ingest":
+            ref = source.prepare(step.ref)
+            step = Step(ref, "skip", ref.reason) if ref.reason else replace(step, ref=ref)
+        prepared.append(step)
+    return prepared
 
 
 def _find_missing(report: IngestReport, root: Place, catalog: Catalog) -> list[Failed]:
@@ -257,7 +271,7 @@ def _outcomes(job: Job, steps: Sequence[Step], workers: Workers, on_begin: Calla
     """First of what needs no reading, then of the rest as it comes."""
     for step in steps:
         if step.action == "skip":
-            yield Skipped(step.ref.place, step.reason, in_store=True)
+            yield Skipped(step.ref.place, step.reason, in_store=not step.ref.reason)
         elif step.action == "fail":
             yield Failed(step.ref.place, step.reason)
     yield from run_tasks(

@@ -97,6 +97,8 @@ class SessionRef:
         downloaded.
     fingerprint : str or None
         The same for two recordings of the same spikes, whatever they are called; None where that is not known.
+    reason : str
+        Why it is to be skipped, where that is known without reading it.
     """
 
     path: Path
@@ -105,6 +107,7 @@ class SessionRef:
     url: str | None = None
     request: object = field(default=None, compare=False, repr=False)
     fingerprint: str | None = None
+    reason: str = ""
 
     @property
     def place(self) -> str:
@@ -137,6 +140,15 @@ class UrlSource(Source, Protocol):
 
     def iter_urls(self, urls: Sequence[str]) -> Iterator[SessionRef]:
         """Find recordings at addresses ``http(s)://…``; a broken one is still named."""
+        ...
+
+
+@runtime_checkable
+class PreparedSource(Source, Protocol):
+    """A reader that looks up something of each recording before a worker, which may have no login, loads it."""
+
+    def prepare(self, ref: SessionRef) -> SessionRef:
+        """Complete a reference that `iter_sessions` gave; with a ``reason`` if the recording is to be skipped."""
         ...
 
 

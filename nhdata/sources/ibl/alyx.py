@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -110,15 +110,20 @@ class Alyx:
             raise UserError(f"{self.url}: a token must not be sent unencrypted", "use an address with https")
         return token or None
 
-    def session(self, eid: str) -> Listed:
-        """Where a session lies. Raises NetworkError if there is no such session."""
-        return self._listed(self._get(f"sessions/{eid}"), eid)
+    def session(self, one: Listed) -> tuple[Listed, dict[str, Dataset]]:
+        """Return a session with its name, and its data sets by their UUIDs; withdrawn ones are not listed.
 
-    def datasets(self, eid: str) -> dict[str, Dataset]:
-        """Return the data sets of a session by their UUIDs, without withdrawn ones."""
-        related = self._get(f"sessions/{eid}").get("data_dataset_session_related")
-        records = [record for record in related or [] if isinstance(record, dict)]
-        return {str(record.get("id")): _dataset(record) for record in records if not _is_withdrawn(record)}
+        Raises
+        ------
+        NotFound
+            If there is no such session.
+        OddRecord
+            If neither `one` nor the record names the session's folder.
+        """
+        record = self._get(f"sessions/{one.eid}")
+        name = one.name or self._listed(record, one.eid).name
+        related = [entry for entry in record.get("data_dataset_session_related") or [] if isinstance(entry, dict)]
+        return replace(one, name=name), {str(entry.get("id")): _dataset(entry) for entry in related}
 
     def search(self, filters: Sequence[str]) -> Iterator[Listed]:
         """Sessions that match simple filters ``KEY=VALUE``, page by page.
@@ -180,13 +185,7 @@ class Alyx:
 def _dataset(record: Mapping[str, Any]) -> Dataset:
     text = str(record.get("hash") or "").strip().lower()
     digest = text if re.fullmatch(r"[0-9a-f]{32}|[0-9a-f]{40}", text) else None
-    return Dataset(digest, str(record.get("default_revision")) == "True")  # Alyx sends the text "True"
-
-
-def _is_withdrawn(record: Mapping[str, Any]) -> bool:
-    """Whether no file record of a data set exists. Alyx itself leaves such data sets out of a session's answer."""
-    copies = [copy for copy in record.get("file_records") or [] if isinstance(copy, dict)]
-    return bool(copies) and not any(copy.get("exists", True) for copy in copies)
+    return Dataset(digest, str(record.get("default_revision")) == "True")  # Alyx sends text, ONE's cache a boolean
 
 
 def _parse_filters(filters: Sequence[str]) -> dict[str, str]:

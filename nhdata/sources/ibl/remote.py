@@ -91,12 +91,15 @@ class Request:
 
 
 def make_request(network: Network, one: Listed) -> Request:
-    """Look up all that needs the login. A session that the database does not know gets the error as ``one.error``."""
+    """Look up all that needs the login: where the session lies, and its files.
+
+    A session that the database does not know, or whose record names no folder, gets the error as ``one.error``.
+    """
     datasets = None
-    if one.error is None and one.name is not None and one.eid and network.alyx.token:
+    if one.error is None and one.eid and network.alyx.token:
         try:
-            datasets = network.alyx.datasets(one.eid)
-        except NotFound as error:
+            one, datasets = network.alyx.session(one)
+        except (NotFound, OddRecord) as error:
             one = replace(one, error=error)
     return Request(network.s3_url, one, datasets, has_answered(network.s3_url))
 
@@ -105,8 +108,8 @@ def find_sessions(network: Network, listed: SessionList | None, filters: Sequenc
     """Sessions to download: those of a list, else those of a search, else, without a login, all of the bucket.
 
     A list that says where its sessions lie needs no login. What the bucket itself tells has no eid, which then is
-    an empty text. Sessions without spike sorting are passed over, but for listed ones; a listed eid that the
-    database does not know, and a record of a search that names no session, are given with an error.
+    an empty text. Sessions without spike sorting are passed over, but for listed ones. A record of a search that
+    names no session folder is given with an error. Where a list has eids only, `make_request` looks up the rest.
 
     Raises
     ------
@@ -118,13 +121,10 @@ def find_sessions(network: Network, listed: SessionList | None, filters: Sequenc
             if one.name is None and not network.alyx.token:
                 problem = f"{listed.path} has eids only, and where {one.eid} lies is known to logged-in users only"
                 raise UserError(problem, f"{LOGIN}; or name a table that has lab, subject, date and session_number")
-            try:
-                yield one if one.name else network.alyx.session(one.eid)
-            except (NotFound, OddRecord) as error:
-                yield replace(one, error=error)
+            yield one
     elif network.alyx.token:
         for one in network.alyx.search(filters):
-            if one.name is None or network.bucket.has_spikes(one.name):
+            if one.error or one.name is None or network.bucket.has_spikes(one.name):
                 yield one
     elif filters:
         raise UserError("a search needs a login", LOGIN)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -19,7 +20,7 @@ from nhdata.sources._files import AGAIN, describe_files
 from nhdata.sources._http import NetworkError
 from nhdata.sources.ibl.alf import probe_collections
 from nhdata.sources.ibl.alf_session import SessionName, find_session_folders
-from nhdata.sources.ibl.alyx import one_settings
+from nhdata.sources.ibl.alyx import OddRecord, one_settings
 from nhdata.sources.ibl.behaviour import read_behaviour
 from nhdata.sources.ibl.list import Listed, SessionList, read_list
 from nhdata.sources.ibl.probe import Probe, read_probe
@@ -95,13 +96,24 @@ class IblSource:
             raise UserError(f"{len(paths)} paths given for a download", "name one folder to download to")
         folder = paths[0].absolute() if paths else one_settings().cache or self._default_folder()
         for one in find_sessions(self.network, self._list(), self.options.search):
-            request = make_request(self.network, one)
             if one.name is None:
                 plain = re.sub(r"[^0-9A-Za-z-]", "_", one.eid)[:60] or "unnamed"
-                yield SessionRef(folder / plain, None, remote=True, request=request)
+                yield SessionRef(folder / plain, None if one.error else one.eid, remote=True, request=one)
             else:
                 eid = one.eid or one.name.derived_id()
-                yield SessionRef(folder / one.name.path, eid, remote=True, request=request)
+                yield SessionRef(folder / one.name.path, eid, remote=True, request=one)
+
+    def prepare(self, ref: SessionRef) -> SessionRef:
+        """Look up what a process without a login needs to download the session."""
+        listed = ref.request
+        if not isinstance(listed, Listed):
+            return ref
+        request = make_request(self.network, listed)
+        path = ref.path
+        if listed.name is None and request.one.name is not None:
+            path = ref.path.parent / request.one.name.path
+        reason = str(request.one.error) if isinstance(request.one.error, OddRecord) else ""
+        return replace(ref, path=path, request=request, reason=reason)
 
     @staticmethod
     def _default_folder() -> Path:
@@ -137,6 +149,7 @@ class IblSource:
         return name, one.eid if one else eid, one
 
     def load(self, ref: SessionRef) -> Recording:
+        ref = self.prepare(ref)
         session = ref.path
         if isinstance(ref.request, Request):
             listed: Listed | None = ref.request.one

@@ -11,7 +11,11 @@ TOKEN = "s3cr3t-t0k3n"
 
 
 class StandIn(ThreadingHTTPServer):
-    """Serves ``/s3/<key>``, ListObjectsV2 at ``/s3/`` in pages of 3, and ``/alyx/sessions`` in pages of 1."""
+    """Serves ``/s3/<key>``, ListObjectsV2 at ``/s3/`` in pages of 3, and ``/alyx/sessions`` in pages of 1.
+
+    Sessions have the fields of Alyx 3.6: a list leaves out `data_dataset_session_related`, whose entries have no
+    ``file_records``; data sets without an existing file record (`withdrawn`, by id) are left out of it.
+    """
 
     daemon_threads = True
 
@@ -19,6 +23,7 @@ class StandIn(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.objects: dict[str, bytes] = {}
         self.sessions: list[dict] = []
+        self.withdrawn: set[str] = set()
         self.faults: list[tuple[str, str]] = []  # what comes next for addresses that hold a text
         self.seen: list[tuple[str, dict[str, str]]] = []
         self.multipart = False
@@ -68,10 +73,10 @@ class Handler(BaseHTTPRequestHandler):
             body = self.server.objects[route[4:]]
         else:
             if self.headers.get("Authorization") != f"Token {TOKEN}":
-                return self.answer(b"{}", 403)
+                return self.answer(b'{"detail":"Invalid token."}', 403)
             found = self.rest(route.removeprefix("/alyx/"), query)
             if found is None:
-                return self.answer(b"{}", 404)
+                return self.answer(b'{"detail":"Not found."}', 404)
             body = json.dumps(found).encode()
         if kind == "nonsense":
             body = b"<html>welcome to the hotel wifi</html>" if "alyx" in route else b"{welcome"
@@ -106,14 +111,20 @@ class Handler(BaseHTTPRequestHandler):
 
     def rest(self, route: str, query: dict[str, str]) -> object:
         if route == "sessions":
-            start = int(query["offset"])
-            more = start + 1 < len(self.server.sessions)
+            start, n = int(query["offset"]), min(int(query["limit"]), 1)
+            more = start + n < len(self.server.sessions)
+            page = self.server.sessions[start : start + n]
             return {
                 "count": len(self.server.sessions),
-                "next": "http://elsewhere.invalid/" if more else None,
-                "results": self.server.sessions[start : start + 1],
+                "next": f"{self.server.url}/alyx/sessions?limit={n}&offset={start + n}" if more else None,
+                "previous": None if start == 0 else f"{self.server.url}/alyx/sessions?limit={n}",
+                "results": [{key: one[key] for key in one if key != "data_dataset_session_related"} for one in page],
             }
-        return next((one for one in self.server.sessions if one["id"] == route.rpartition("/")[2]), None)
+        found = next((one for one in self.server.sessions if one["id"] == route.rpartition("/")[2]), None)
+        if found is None:
+            return None
+        related = [one for one in found["data_dataset_session_related"] if one["id"] not in self.server.withdrawn]
+        return found | {"data_dataset_session_related": related}
 
     def answer(self, body: bytes, status: int, *, cut: bool = False) -> None:
         start = 0

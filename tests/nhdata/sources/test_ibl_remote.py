@@ -22,6 +22,7 @@ from click.testing import CliRunner
 
 from nhcatalog.errors import UserError
 from nhcli.data import cli
+from nhdata.ingest import IngestReport, ingest
 from nhdata.recording import Recording
 from nhdata.sources import SessionRef, SourceError, SourceOptions
 from nhdata.sources import _http as ibl_http
@@ -97,12 +98,24 @@ def register(server: StandIn, eid: str, **changes: object) -> dict:
             "version": "3.0.0",
             "collection": Path(key).parent.as_posix(),
             "revision": None,
+            "default_dataset": True,
             "default_revision": "True",
             "qc": "NOT_SET",
         }
         for key, content in server.objects.items()
     ]
-    record = {"id": eid, "lab": "alab", "subject": "AB_001", "start_time": "2023-04-05T12:00:00", "number": 2}
+    record = {
+        "id": eid,
+        "url": f"{server.url}/alyx/sessions/{eid}",
+        "subject": "AB_001",
+        "lab": "alab",
+        "start_time": "2023-04-05T12:00:00.123456",
+        "end_time": None,
+        "number": 2,
+        "projects": ["ibl_neuropixel_brainwide_01"],
+        "task_protocol": "ephys",
+        "json": None,
+    }
     server.sessions.append(record | {"data_dataset_session_related": related} | changes)
     return server.sessions[-1]
 
@@ -366,7 +379,10 @@ def test_bare_eids_are_looked_up_and_an_unknown_one_fails_alone(
     monkeypatch.setenv("NH_ALYX_TOKEN", TOKEN)
     register(bucket, EID)
     unknown, known = one.iter_sessions([tmp_path / "cache2"])
-    assert (unknown.session_id, known.session_id) == (None, EID)
+    assert (unknown.session_id, known.session_id) == (OTHER, EID)
+    assert bucket.seen == []
+    unknown, known = one.prepare(unknown), one.prepare(known)
+    assert known.path == tmp_path / "cache2" / NAME
     with pytest.raises(NetworkError, match=f"/alyx/sessions/{OTHER}: answered 404"):
         one.load(unknown)
     same(one.load(known), read_local(alf_session))
@@ -454,6 +470,8 @@ def test_an_odd_record_of_a_search_fails_alone(
     one = source(bucket)
     odd, sound = one.iter_sessions([tmp_path / "cache2"])
     assert (odd.session_id, sound.session_id) == (None, EID)
+    assert str(change.get("id", OTHER)) in one.prepare(odd).reason
+    assert one.prepare(sound).reason == ""
     assert odd.path.parent == tmp_path / "cache2"
     with pytest.raises(NetworkError, match=r"names no session folder|is not a UUID of version 4") as caught:
         one.load(odd)
@@ -554,8 +572,9 @@ def test_a_server_that_never_answered_is_given_up_soon(tmp_path: Path) -> None:
         nowhere.read("http://127.0.0.1:9/")
 
 
+@pytest.mark.parametrize("yes_no", [("True", "False"), (True, False)], ids=["text", "boolean"])
 def test_the_default_revision_of_the_database_and_no_withdrawn_files(
-    bucket: StandIn, alf_session: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: StandIn, alf_session: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, yes_no: tuple[object, object]
 ) -> None:
     times = alf_session / "alf" / "probe00" / "pykilosort" / "spikes.times.npy"
     later = tmp_path / "later.npy"
@@ -564,10 +583,9 @@ def test_the_default_revision_of_the_database_and_no_withdrawn_files(
     monkeypatch.setenv("NH_ALYX_TOKEN", TOKEN)
     record = register(bucket, EID)
     related = record["data_dataset_session_related"]
-    newest = next(one for one in related if "#2025" in one["collection"])
-    newest["default_revision"] = "False"
-    licks = next(one for one in related if one["name"].startswith("licks.times"))
-    related.remove(licks)
+    for one in related:
+        one["default_revision"] = yes_no["#2025" in one["collection"]]
+    bucket.withdrawn = {one["id"] for one in related if one["name"].startswith("licks.times")}
     recording = download(bucket, tmp_path / "cache2", eids=freeze(tmp_path))
     np.testing.assert_array_equal(recording.spikes.time, read_local(alf_session).spikes.time)
     assert "licks" not in recording.intervals
@@ -582,7 +600,8 @@ def test_another_process_uses_the_addresses_and_checksums_of_the_client(
 ) -> None:
     monkeypatch.setenv("NH_ALYX_TOKEN", TOKEN)
     set_hashes(register(bucket, EID), bucket.objects, lambda content: "0" * 32)
-    (ref,) = source(bucket, eids=freeze(tmp_path)).iter_sessions([tmp_path / "cache2"])
+    one = source(bucket, eids=freeze(tmp_path))
+    (ref,) = map(one.prepare, one.iter_sessions([tmp_path / "cache2"]))
     sent = pickle.dumps((SourceOptions(remote=True, eids=tmp_path / "not-here.csv"), ref))
     assert TOKEN.encode() not in sent
     load = (
@@ -665,3 +684,32 @@ def test_the_command(bucket: StandIn, tmp_path: Path, monkeypatch: pytest.Monkey
     second = CliRunner().invoke(cli, words)
     assert json.loads(second.stdout)["skipped"][0]["reason"] == "already in the store"
     assert bucket.seen == []
+
+
+def test_the_database_is_asked_only_about_sessions_to_ingest(
+    bucket: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NH_IBL_S3_URL", f"{bucket.url}/s3")
+    monkeypatch.setenv("NH_ALYX_URL", f"{bucket.url}/alyx")
+    monkeypatch.setenv("NH_ALYX_TOKEN", TOKEN)
+    register(bucket, EID)
+    register(bucket, OTHER, number=None)
+    listed = tmp_path / "eids.txt"
+    listed.write_text(f"{OTHER}\n{EID}\n")
+    options = SourceOptions(remote=True, eids=listed)
+
+    def run(existing: str) -> IngestReport:
+        bucket.seen.clear()
+        cache = [tmp_path / "cache2"]
+        return ingest(tmp_path / "d.zarr", "ibl", cache, options=options, existing=existing, min_good_units=1)  # type: ignore[arg-type]
+
+    first = run("skip")
+    (odd,) = first.skipped
+    assert ([one.session_id for one in first.ingested], first.failed) == ([EID], [])
+    assert f"sessions/{OTHER}: the record names no session folder" in odd.reason
+    assert "number None" in odd.reason
+    assert not odd.in_store
+    assert [one.in_store for one in run("skip").skipped] == [False, True]
+    assert [path for path, _ in bucket.seen] == [f"/alyx/sessions/{OTHER}"]
+    run("refresh")
+    assert bucket.count(f"/alyx/sessions/{EID}") == 1
