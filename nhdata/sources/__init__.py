@@ -93,8 +93,8 @@ class SessionRef:
     url : str or None
         Address it is read from, where it is not at `path`.
     request : object
-        All that `Source.load` needs to download it, in any process: picklable, without secrets. None where it is not
-        downloaded.
+        What `Source.iter_sessions` knows and `Source.load` uses, in any process: picklable, without secrets. For a
+        recording that is downloaded, all that the download needs.
     fingerprint : str or None
         The same for two recordings of the same spikes, whatever they are called; None where that is not known.
     reason : str

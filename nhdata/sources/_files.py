@@ -6,9 +6,9 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -76,12 +76,40 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def describe_files(paths: Iterable[Path], folder: Path) -> tuple[SourceFile, ...]:
+class FileHash(NamedTuple):
+    """The SHA-256 of a file, with its size and time of change from before it was hashed."""
+
+    sha256: str
+    n_bytes: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> FileHash:
+        """Hash a file."""
+        stat = path.stat()
+        return cls(sha256(path), stat.st_size, stat.st_mtime_ns)
+
+    def is_of(self, path: Path) -> bool:
+        """Whether a file has the size and the time of change of the one that was hashed."""
+        stat = path.stat()
+        return (stat.st_size, stat.st_mtime_ns) == (self.n_bytes, self.changed_ns)
+
+
+def describe_files(
+    paths: Iterable[Path], folder: Path, hashed: Mapping[Path, FileHash] | None = None
+) -> tuple[SourceFile, ...]:
     """Size and SHA-256 of each file, by name relative to `folder`, sorted and without repeats.
 
-    A folder (of Zarr) counts as one file: the sizes of all in it, and a hash of their names, sizes and hashes.
+    A folder (of Zarr) counts as one file: the sizes of all in it, and a hash of their names, sizes and hashes. A file
+    in `hashed` is not hashed again.
     """
-    return tuple(_describe(path, folder) for path in sorted(set(paths)))
+    hashed = hashed or {}
+    return tuple(
+        SourceFile(path.relative_to(folder).as_posix(), hashed[path].n_bytes, hashed[path].sha256)
+        if path in hashed
+        else _describe(path, folder)
+        for path in sorted(set(paths))
+    )
 
 
 def _describe(path: Path, folder: Path) -> SourceFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ class BrainsetSource:
     def iter_sessions(self, paths: Sequence[Path]) -> Iterator[SessionRef]:
         seen: set[Path] = set()
         for path in existing(paths):
-            found = [path] if path.is_file() else sorted(path.rglob("*.h5"))
+            found = [path] if path.is_file() else sorted(_files_below(path))
             if not found:
                 raise SourceError(path, "no *.h5 file in this folder", "name a brainset file or a folder of them")
             for file in found:
@@ -89,6 +90,11 @@ class BrainsetSource:
                 lab=names.lab,
                 date=names.date,
             )
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for name, _, files in os.walk(folder):
+        yield from (Path(name, file) for file in files if file.endswith(".h5"))
 
 
 @contextmanager

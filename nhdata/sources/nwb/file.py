@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from nhcatalog.errors import UserError
@@ -36,17 +38,29 @@ def find_files(paths: Sequence[Path], pattern: str) -> Iterator[Path]:
     """
     seen: set[Path] = set()
     for path in existing(paths):
-        if path.is_file() or is_zarr(path):
-            found = [path]
-        else:
-            found = sorted(p for p in path.rglob(pattern) if p.is_file() or is_zarr(p))
-            found += sorted(p for p in path.rglob(f"{pattern}.zarr") if is_zarr(p))
+        found = [path] if path.is_file() or is_zarr(path) else _find_below(path, pattern)
         if not found:
             raise SourceError(path, f"no {pattern} file in this folder", "name an NWB file or a folder of them")
         for file in found:
             if file not in seen:
                 seen.add(file)
                 yield file
+
+
+def _find_below(folder: Path, pattern: str) -> list[Path]:
+    """The files and Zarr folders that match, in one walk that does not go into those Zarr folders."""
+    found = []
+    for name, folders, files in os.walk(folder):
+        parent = Path(name)
+        found += [parent / file for file in files if fnmatchcase(file, pattern) and (parent / file).is_file()]
+        zarrs = {
+            child
+            for child in folders
+            if (fnmatchcase(child, pattern) or fnmatchcase(child, f"{pattern}.zarr")) and is_zarr(parent / child)
+        }
+        found += [parent / child for child in zarrs]
+        folders[:] = [child for child in folders if child not in zarrs]
+    return sorted(found, key=lambda path: (not fnmatchcase(path.name, pattern), path))
 
 
 @contextmanager

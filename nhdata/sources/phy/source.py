@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nhdata.recording import Provenance, Recording, Spikes
 from nhdata.sources import SessionRef, SourceError, SourceOptions
 from nhdata.sources._columns import EVERY_UNIT, REGIONS, add_columns, known_names, text_column
-from nhdata.sources._files import AGAIN, describe_files, existing, read_npy, safe_id, sha256
+from nhdata.sources._files import AGAIN, FileHash, describe_files, existing, read_npy, safe_id
 from nhdata.sources._identity import probe_name, recording_name
 from nhdata.sources._ratings import GOOD, TRUSTED, is_rating, words_of
 from nhdata.sources._spikes import blocks, cluster_ids, select_spikes
@@ -73,8 +73,10 @@ class PhySource:
             for folder in found:
                 if folder not in seen:
                     seen.add(folder)
-                    session_id = _session_id_or_none(folder)
-                    yield SessionRef(folder, session_id, fingerprint=session_id and session_id[-8:])
+                    hashed = _hash_or_none(folder / "spike_times.npy")
+                    session_id = _session_id(folder, hashed) if hashed else None
+                    fingerprint = hashed and hashed.sha256[:8]
+                    yield SessionRef(folder, session_id, request=hashed, fingerprint=fingerprint)
 
     def load(self, ref: SessionRef) -> Recording:
         folder = ref.path
@@ -107,15 +109,17 @@ class PhySource:
         dropped = Counter(rating.words[~kept])
         if rating.n_without_spikes:
             dropped["good, but without spikes"] = rating.n_without_spikes
+        known = ref.request
+        hashed = known if isinstance(known, FileHash) and known.is_of(times_path) else FileHash.of(times_path)
         read = [times_path, clusters_path, *(folder / name for name in tables), *folder.glob("params.py")]
         return Recording(
             source=self.name,
-            session_id=_session_id(folder),
+            session_id=_session_id(folder, hashed),
             spikes=Spikes(time, row, rate_hz),
             units={name: values[kept] for name, values in units.items()},
             stop_s=float(samples[-1]) / rate_hz,
             provenance=Provenance(
-                files=describe_files(read, folder),
+                files=describe_files(read, folder, {times_path: hashed}),
                 original_ids={"folder": folder.name},
                 rule=EVERY_UNIT if self._keep_all else rating.rule,
                 dropped=dict(dropped),
@@ -175,13 +179,13 @@ def _phy_folders(path: Path) -> Iterator[Path]:
             yield Path(name)
 
 
-def _session_id(folder: Path) -> str:
-    return f"{safe_id(recording_name(folder), 80)}-{sha256(folder / 'spike_times.npy')[:8]}"
+def _session_id(folder: Path, hashed: FileHash) -> str:
+    return f"{safe_id(recording_name(folder), 80)}-{hashed.sha256[:8]}"
 
 
-def _session_id_or_none(folder: Path) -> str | None:
+def _hash_or_none(path: Path) -> FileHash | None:
     try:
-        return _session_id(folder)
+        return FileHash.of(path)
     except OSError:
         return None
 

@@ -1,13 +1,18 @@
 """A path tells which source reads it."""
 
+import hashlib
+import os
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 
 from nhcatalog.errors import UserError
-from nhdata.sources import SourceOptions
+from nhdata.sources import SourceOptions, open_source
+from nhdata.sources.nwb.file import find_files
 from nhdata.sources.recognise import find
 
 
@@ -112,3 +117,52 @@ def test_a_limit_holds_for_every_source(nwb_folder, name) -> None:
         shutil.copy(nwb_folder / "session.nwb", nwb_folder / f"{copy}.nwb")
     refs = find(name, [nwb_folder], SourceOptions(limit=2))[1]
     assert [ref.path.name for ref in refs] == ["a.nwb", "b.nwb"]
+
+
+@pytest.fixture
+def hashed(monkeypatch) -> Counter[Path]:
+    """How often each file was hashed, by path."""
+    count: Counter[Path] = Counter()
+    digest = hashlib.file_digest
+
+    def counted(file, algorithm):
+        count[Path(file.name)] += 1
+        return digest(file, algorithm)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    return count
+
+
+def test_spike_times_are_hashed_once_from_detection_to_provenance(phy_folder, hashed) -> None:
+    _, (ref,) = find(None, [phy_folder.parent], SourceOptions())
+    recording = open_source("phy").load(ref)
+    times = phy_folder / "spike_times.npy"
+    assert hashed[times] == 1
+    (described,) = (file for file in recording.provenance.files if file.name == times.name)
+    assert (described.sha256, described.size) == (hashlib.sha256(times.read_bytes()).hexdigest(), times.stat().st_size)
+    assert recording.session_id == ref.session_id
+
+    np.save(times, np.load(times) + 1)
+    os.utime(times, ns=(0, 0))  # as of another moment
+    again = open_source("phy").load(ref)
+    assert hashed[times] == 2
+    assert again.session_id.rsplit("-", 1)[1] == hashlib.sha256(times.read_bytes()).hexdigest()[:8]
+
+
+def test_looking_for_files_opens_every_folder_once_and_none_of_a_zarr(tmp_path, monkeypatch) -> None:
+    for name in ("a/b", "a/c", "a/one.nwb/units/id", "a/two.nwb.zarr/units", "a/plain.nwb"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("a/one.nwb", "a/two.nwb.zarr"):
+        (tmp_path / name / ".zgroup").write_text("{}")
+    (tmp_path / "a/b/three.nwb").write_bytes(b"")
+    opened: Counter[str] = Counter()
+    scan = os.scandir
+
+    def counted(path="."):
+        opened[os.path.relpath(path, tmp_path)] += 1
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    found = [str(file.relative_to(tmp_path)) for file in find_files([tmp_path], "*.nwb")]
+    assert found == ["a/b/three.nwb", "a/one.nwb", "a/two.nwb.zarr"]
+    assert opened == {".": 1, "a": 1, "a/b": 1, "a/c": 1, "a/plain.nwb": 1}
