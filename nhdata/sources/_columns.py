@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import count
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nhdata.names import safe_name
+from nhdata.names import free_name, safe_name
 
 UNKNOWN = "unknown"
 MAX_TEXT = 200
@@ -109,18 +108,6 @@ def add_columns(
         columns[free] = values
         taken[free.lower()] = free
     return notes
-
-
-def free_name(name: str, taken: Collection[str]) -> str:
-    """Return a safe name that is not in `taken`, all lower case, in any mixture of capitals: ``x``, ``x_2`` and so on.
-
-    Examples
-    --------
-    >>> free_name("RT (ms)", {"rt_ms"}), free_name("反应", set())
-    ('RT_ms_2', 'unnamed')
-    """
-    safe = safe_name(name)
-    return next(one for k in count(1) if (one := safe if k == 1 else f"{safe}_{k}").lower() not in taken)
 
 
 def _not_plain(values: NDArray[Any]) -> str:

@@ -15,7 +15,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from nhdata.names import safe_name
+from nhdata.names import free_name, safe_name
 
 T = TypeVar("T")
 
@@ -94,11 +94,18 @@ def write_table(group: zarr.Group, columns: Mapping[str, NDArray[Any]], dim: str
 
 
 def safe_names(columns: Mapping[str, T]) -> dict[str, T]:
-    """The same columns or tables under names that are safe in a store; two names that become one get a number."""
-    safe: dict[str, T] = {}
-    for name, values in columns.items():
-        place = safe_name(name)
-        while place in safe:
-            place += "_2"
-        safe[place] = values
-    return safe
+    """The same columns or tables under names that are safe in a store and differ in more than capitals.
+
+    Of names that become alike, one that is safe and in lower case as it is keeps its name; the others get a number.
+
+    Examples
+    --------
+    >>> safe_names({"RT": 1, "rt": 2, "rt?": 3})
+    {'RT_2': 1, 'rt': 2, 'rt_3': 3}
+    """
+    taken: set[str] = set()
+    safe: dict[str, str] = {}
+    for name in sorted(columns, key=lambda name: name != safe_name(name).lower()):
+        safe[name] = free_name(name, taken)
+        taken.add(safe[name].lower())
+    return {safe[name]: values for name, values in columns.items()}

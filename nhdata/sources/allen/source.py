@@ -11,7 +11,7 @@ import numpy as np
 from nhdata.recording import INVALID, Columns, Provenance, Recording, Series, Spikes
 from nhdata.sources import SessionRef, SourceError, SourceOptions
 from nhdata.sources._files import describe_files
-from nhdata.sources.nwb.file import date_notes, find_files, open_nwb, read_date, read_identifier
+from nhdata.sources.nwb.file import find_files, open_nwb, read_date, read_identifier
 
 if TYPE_CHECKING:
     import h5py
@@ -58,6 +58,7 @@ class AllenSource:
             notes = [*kept.notes]
             intervals, series = _intervals(file, notes), _series(file, notes)
             ends_s = [float(table["stop_s"].max()) for table in intervals.values() if len(table["stop_s"])]
+            date, date_notes = read_date(file)
             return Recording(
                 source=self.name,
                 session_id=session_id,
@@ -69,13 +70,13 @@ class AllenSource:
                     original_ids={"ecephys_session_id": session_id, **facts},
                     rule=kept.rule,
                     dropped=dict(kept.dropped),
-                    notes=(*notes, *date_notes(file)),
+                    notes=(*notes, *date_notes),
                 ),
                 intervals=intervals,
                 series=series,
                 subject=facts.get("specimen_id") or facts.get("subject_id"),
                 lab="allen",
-                date=read_date(file),
+                date=date,
             )
 
 

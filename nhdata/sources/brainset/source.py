@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ import numpy as np
 from nhdata.recording import INVALID, Provenance, Recording, Spikes
 from nhdata.sources import SessionRef, SourceError, SourceOptions
 from nhdata.sources._columns import EVERY_UNIT, NOT_SAID
+from nhdata.sources._dates import read_iso_date
 from nhdata.sources._files import AGAIN, describe_files, existing, one_line, safe_id
 from nhdata.sources._gaps import gaps
 
@@ -82,7 +82,7 @@ class BrainsetSource:
                     original_ids=names.original_ids,
                     rule=EVERY_UNIT if self.keep_all else units.rule,
                     dropped=dict(Counter(f"rated '{word}'" for word in units.columns["quality"][~kept])),
-                    notes=(*units.notes, *contents.notes),
+                    notes=(*units.notes, *contents.notes, *names.notes),
                 ),
                 intervals=contents.intervals,
                 series=contents.series,
@@ -121,6 +121,7 @@ class _Names:
     subject: str | None
     lab: str | None
     date: str | None
+    notes: list[str]
 
 
 def _read_names(path: Path, file: h5py.File) -> _Names:
@@ -138,12 +139,14 @@ def _read_names(path: Path, file: h5py.File) -> _Names:
     ids = {group: attribute(group, "id") for group in ("brainset", "session", "device")}
     session, brainset = ids["session"] or path.stem, ids["brainset"]
     prefixed = session if brainset is None or session.startswith(f"{brainset}_") else f"{brainset}_{session}"
+    date, notes = read_iso_date(attribute("session", "recording_date"), "recording_date")
     return _Names(
         session_id=safe_id(prefixed),
         original_ids={group: text for group, text in ids.items() if text is not None},
         subject=attribute("subject", "id"),
         lab=attribute("session", "lab"),
-        date=_iso_date(attribute("session", "recording_date")),
+        date=date,
+        notes=notes,
     )
 
 
@@ -152,13 +155,6 @@ def _session_id_or_none(path: Path) -> str | None:
         with _open(path) as file:
             return _read_names(path, file).session_id
     except SourceError:
-        return None
-
-
-def _iso_date(text: str | None) -> str | None:
-    try:
-        return datetime.fromisoformat(text or "").date().isoformat()
-    except ValueError:
         return None
 
 

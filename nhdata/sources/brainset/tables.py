@@ -10,9 +10,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from nhdata.names import free_name
 from nhdata.recording import Columns, Series
 from nhdata.sources import SourceError
-from nhdata.sources._columns import add_columns, free_name, text_column
+from nhdata.sources._columns import add_columns, text_column
 from nhdata.sources._hdf5 import check_size, members
 from nhdata.sources.nwb.tables import as_text
 

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from nhdata.recording import Columns, Provenance, Recording, Spikes
 from nhdata.sources import SessionRef, SourceError, SourceOptions
 from nhdata.sources._columns import UNKNOWN, add_columns, stack_columns, text_column
+from nhdata.sources._dates import read_iso_date
 from nhdata.sources._files import AGAIN, existing
 from nhdata.sources.ibl.alf_session import is_eid
 from nhdata.sources.ibl.archive import open_archive
@@ -100,6 +101,7 @@ class IblCompactSource:
         ends_s = [ticks.max() / tick_hz, *(table["stop_s"].max() for table in trials.values() if len(table["stop_s"]))]
         ends_s += [signal.time_s[-1] for signal in series.values()]
         files = {name: file for shard in shards for name, file in shard.used.items()}
+        date, date_notes = read_iso_date(first.text("date"), "date in meta.json")
         return Recording(
             source=self.name,
             session_id=ref.session_id,
@@ -113,6 +115,7 @@ class IblCompactSource:
                 dropped={},
                 notes=(
                     *dict.fromkeys(notes),
+                    *date_notes,
                     *(
                         f"{shard.text('probe_name')}: {train.n_early} spikes before 0 s of the session's clock left out"
                         for shard, train in zip(shards, trains, strict=True)
@@ -124,7 +127,7 @@ class IblCompactSource:
             series=series,
             subject=first.text("subject"),
             lab=first.text("lab"),
-            date=first.text("date")[:10],
+            date=date,
         )
 
 

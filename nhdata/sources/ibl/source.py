@@ -16,6 +16,7 @@ from nhcatalog.errors import UserError
 from nhdata.recording import Provenance, Recording, Spikes
 from nhdata.sources import SessionRef, SourceError, SourceOptions
 from nhdata.sources._columns import stack_columns
+from nhdata.sources._dates import read_iso_date
 from nhdata.sources._files import AGAIN, describe_files
 from nhdata.sources._http import NetworkError
 from nhdata.sources.ibl.alf import probe_collections
@@ -176,6 +177,7 @@ class IblSource:
         first_rows = np.cumsum([0, *(len(probe.units["cluster_id"]) for probe in probes)])
         rows = [probe.row + np.int32(first) for probe, first in zip(probes, first_rows, strict=False)]
         files = behaviour.files.union(*(probe.files for probe in probes))
+        date, date_notes = read_iso_date(name.date, "the folder's date")
         return Recording(
             source=self.name,
             session_id=eid or name.derived_id(),
@@ -191,6 +193,7 @@ class IblSource:
                 notes=(
                     *(note for probe in probes for note in probe.notes),
                     *behaviour.notes,
+                    *date_notes,
                     *map(str, read_record(session).get("notes") or ()),
                 ),
             ),
@@ -198,7 +201,7 @@ class IblSource:
             series=behaviour.series,
             subject=name.subject,
             lab=name.lab,
-            date=name.date,
+            date=date,
         )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from nhcatalog.errors import UserError
 from nhdata.sources import SourceError
+from nhdata.sources._dates import read_iso_date
 from nhdata.sources._files import AGAIN, existing, one_line
 from nhdata.sources._http import Http
 from nhdata.sources.nwb.http_file import HttpFile
@@ -121,19 +121,8 @@ def read_identifier(path: Path | str, file: Group) -> str:
     return identifier
 
 
-def read_date(file: Group) -> str | None:
-    """Day on which the session started, as ISO 8601; None where the file does not say so."""
+def read_date(file: Group) -> tuple[str | None, list[str]]:
+    """Day on which the session started, as ISO 8601, and a note where the file has a start time that is not one."""
     from nhdata.sources.nwb.tables import as_text
 
-    try:
-        return datetime.fromisoformat(as_text(file.get("session_start_time")) or "").date().isoformat()
-    except ValueError:
-        return None
-
-
-def date_notes(file: Group) -> list[str]:
-    """Return a note where the file has a start time that `read_date` cannot read."""
-    from nhdata.sources.nwb.tables import as_text
-
-    text = as_text(file.get("session_start_time"))
-    return [f"date not known: session_start_time {text!r} is not ISO 8601"] if text and read_date(file) is None else []
+    return read_iso_date(as_text(file.get("session_start_time")), "session_start_time")

@@ -14,7 +14,7 @@ from nhdata.recording import INVALID, Provenance, Recording, Spikes
 from nhdata.sources import SessionRef, SourceOptions
 from nhdata.sources._files import describe_files, safe_id
 from nhdata.sources._http import Http
-from nhdata.sources.nwb.file import date_notes, find_files, open_nwb, open_remote, read_date, read_identifier
+from nhdata.sources.nwb.file import find_files, open_nwb, open_remote, read_date, read_identifier
 
 if TYPE_CHECKING:
     from nhdata.sources.nwb.nodes import Group
@@ -74,6 +74,7 @@ class NwbSource:
             stop_s = max([good.last_s, *ends_s])
             if INVALID not in intervals and (gaps := unobserved(file["units"], stop_s)) is not None:
                 intervals[INVALID] = gaps
+            date, date_notes = read_date(file)
             return Recording(
                 source=self.name,
                 session_id=safe_id(identifier),
@@ -85,13 +86,13 @@ class NwbSource:
                     original_ids={"identifier": identifier, **origin},
                     rule=good.rule,
                     dropped=dict(good.dropped),
-                    notes=(*notes, *date_notes(file)),
+                    notes=(*notes, *date_notes),
                 ),
                 intervals=intervals,
                 series=series,
                 subject=as_text(file.get("general/subject/subject_id")),
                 lab=as_text(file.get("general/lab")),
-                date=read_date(file),
+                date=date,
             )
 
     @contextmanager

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nhdata.names import free_name
 from nhdata.recording import Columns
 from nhdata.sources import SourceError
-from nhdata.sources._columns import add_columns, free_name, text_column
+from nhdata.sources._columns import add_columns, text_column
 from nhdata.sources.nwb.nodes import Dataset, Group, is_elsewhere, is_text, members, read_all
 
 

@@ -399,3 +399,10 @@ def test_a_table_of_sessions_that_is_none_is_named(cache: Path) -> None:
     (cache / "sessions.csv").write_text("foo\n")
     with pytest.raises(SourceError, match=r"sessions\.csv: not a table with a column id"):
         load_one(cache)
+
+
+def test_the_note_of_a_bad_start_time_reaches_the_recording(cache: Path) -> None:
+    change(session_file(cache), "session_start_time", "May 2024")
+    recording = load_one(cache)
+    assert recording.date is None
+    assert "date not known: session_start_time 'May 2024' is not ISO 8601" in recording.provenance.notes

@@ -364,3 +364,12 @@ def test_columns_that_differ_in_capitals_or_have_no_latin_letter_are_kept(file) 
     added = [values for name, values in recording.units.items() if name.lower().startswith(("rate", "unnamed"))]
     assert sorted(float(values[0]) % 1 for values in added) == [0.0, 0.25, 0.5]
     assert sum("is stored as" in note for note in recording.provenance.notes) >= 2
+
+
+@pytest.mark.parametrize(("text", "n_notes"), [("3 February", 1), ("2020-13-45", 1), ("", 0), ("2020-02-03", 0)])
+def test_a_date_that_is_not_iso_8601_is_noted(file, text, n_notes):
+    with h5py.File(file, "a") as open_file:
+        open_file["session"].attrs["recording_date"] = text
+    recording = load_one(file)
+    assert recording.date == ("2020-02-03" if text == "2020-02-03" else None)
+    assert sum("date not known: recording_date" in note for note in recording.provenance.notes) == n_notes

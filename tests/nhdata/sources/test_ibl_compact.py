@@ -426,3 +426,14 @@ def test_any_damage_to_an_archive_is_a_source_error(tmp_path: Path, files: Files
         for ref in list(source.iter_sessions([path])):
             source.load(ref)
     path.unlink()
+
+
+@pytest.mark.parametrize(("text", "date"), [("2020-02-18T10:00:00", "2020-02-18"), ("18 February", None)])
+def test_a_date_that_is_not_iso_8601_is_noted(tmp_path: Path, files: Files, text: str, date: str | None) -> None:
+    for name, content in files.items():
+        if name.endswith("meta.json"):
+            files[name] = json.dumps(json.loads(content) | {"date": text}).encode()
+    recording = load(write_tar(tmp_path / "bwm_ephys-1.2.1.tar", files))
+    assert recording.date == date
+    said = "date not known: date in meta.json '18 February' is not ISO 8601" in recording.provenance.notes
+    assert said == (date is None)

@@ -1,5 +1,6 @@
 """The IBL source on a small session and on a real one."""
 
+import json
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ import pandas as pd
 import pytest
 from scipy import signal
 
+import nhdata
+from nhdata.ingest import ingest
 from nhdata.recording import Recording
 from nhdata.sources import SourceError, SourceOptions
 from nhdata.sources.ibl.behaviour import wheel_velocity
@@ -316,3 +319,34 @@ def test_a_real_session_has_the_units_its_files_say(realdata: Path) -> None:
     np.testing.assert_array_equal(recording.spikes.time, times[keep])
     np.testing.assert_array_equal(np.array(good)[recording.spikes.unit], clusters[keep])
     assert sum(recording.provenance.dropped.values()) == len(np.load(folder / "clusters.channels.npy")) - 140
+
+
+def test_a_folder_of_no_date_is_noted(alf_session: Path) -> None:
+    session = alf_session.parents[1] / "2023-13-45" / "002"
+    session.parent.mkdir()
+    alf_session.rename(session)
+    recording = load_one(session)
+    assert recording.date is None
+    assert "date not known: the folder's date '2023-13-45' is not ISO 8601" in recording.provenance.notes
+
+
+def test_columns_of_trials_keep_their_values_whatever_they_are_called(alf_session: Path, tmp_path: Path) -> None:
+    path = alf_session / "alf" / "_ibl_trials.table.pqt"
+    own = {
+        "good": [True, False, True],
+        "source": ["left", "right", "left"],
+        "RT": [0.1, 0.2, 0.3],
+        "rt": [1.0, 2.0, 3.0],
+        "层": [5.0, 6.0, 7.0],
+        "Start_S": [8.0, 9.0, 10.0],
+    }
+    pd.read_parquet(path).assign(**own).to_parquet(path)
+    assert ingest(tmp_path / "d.zarr", "ibl", [alf_session], min_good_units=1).failed == []
+    store = nhdata.open(tmp_path / "d.zarr")
+    rows = store.sql("select start_s, fields from intervals where name = 'trials' order by interval_index").to_pylist()
+    assert [row["start_s"] for row in rows] == [1.0, 4.0]
+    fields = [json.loads(row["fields"]) for row in rows]
+    kept = [[row[name] for row in fields] for name in fields[0]]
+    assert all(values[:2] in kept for values in own.values())
+    assert len({name.lower() for name in fields[0]}) == len(fields[0])
+    assert [row["source"] for row in fields] == ["left", "right"]

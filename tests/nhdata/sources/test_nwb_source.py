@@ -10,7 +10,7 @@ from pynwb import NWBHDF5IO
 from nhdata.recording import Recording
 from nhdata.sources import SourceError, SourceOptions
 from nhdata.sources import _spikes as spikes_module
-from nhdata.sources.nwb.file import date_notes, read_date
+from nhdata.sources.nwb.file import read_date
 from nhdata.sources.nwb.source import NwbSource
 
 SOURCE = NwbSource(SourceOptions())
@@ -284,5 +284,15 @@ def test_what_is_left_out_is_noted_and_a_wrong_spike_names_its_unit(nwb_file) ->
 def test_a_start_time_that_is_not_iso_8601_is_noted(tmp_path, text, n_notes):
     with h5py.File(tmp_path / "date.h5", "w") as file:
         file["session_start_time"] = text
-        assert (read_date(file) is None) == bool(n_notes)
-        assert len(date_notes(file)) == n_notes
+        date, notes = read_date(file)
+    assert (date is None) == bool(n_notes)
+    assert len(notes) == n_notes
+
+
+def test_the_note_of_a_bad_start_time_reaches_the_recording(nwb_file):
+    with h5py.File(nwb_file, "a") as file:
+        del file["session_start_time"]
+        file["session_start_time"] = "May 2024"
+    recording = load_one(nwb_file)
+    assert recording.date is None
+    assert "date not known: session_start_time 'May 2024' is not ISO 8601" in recording.provenance.notes

@@ -11,9 +11,10 @@ from pynwb.epoch import TimeIntervals
 
 import nhdata
 from nhdata.ingest import ingest
+from nhdata.names import free_name
 from nhdata.recording import Recording
 from nhdata.sources import SourceOptions, open_source
-from nhdata.sources._columns import add_columns, free_name
+from nhdata.sources._columns import add_columns
 
 N_UNITS, N_TRIALS = 12, 4
 UNITS = {

@@ -62,3 +62,11 @@ def test_a_fill_value_may_be_zero():
     for name, attributes, fill_value in (("zero", {"fill_value": 0}, 0), ("none", {}, sentinel(np.dtype("i4")))):
         write_array(group, name, np.ones(3, np.int32), ("row",), **attributes)
         assert group[name].fill_value == fill_value
+
+
+def test_names_that_differ_in_capitals_do_not_collide():
+    names = {"Start_S": 0, "RT": 1, "start_s": 2, "rt": 3, "Rt": 4, "层": 5, "RT_2": 6}
+    safe = safe_names(names)
+    assert list(safe.values()) == list(names.values())
+    assert len({name.lower() for name in safe}) == len(names)
+    assert (safe["start_s"], safe["rt"]) == (2, 3)
