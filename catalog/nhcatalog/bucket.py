@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import obstore
 from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
@@ -30,8 +33,12 @@ CONNECT_S = 5
 REQUEST_S = 60
 FIRST_RETRIES = 3
 RETRIES = 16
-OUTAGE_S = 60
+OUTAGE_S = 60.0
 BACKOFF_S = 0.2
+NOTICE_S = 3.0
+"""After how long without an answer a request is made to see whether the server answers at all."""
+
+_ANSWERED = "NHDATA_S3_ANSWERED"  # buckets that have answered this process or the one that started it
 
 _CREDENTIALS = (
     "AWS_ACCESS_KEY_ID",
@@ -46,7 +53,7 @@ _DENIED |= {"SignatureDoesNotMatch", "403 Forbidden", "401 Unauthorized"}
 _ELSEWHERE = re.compile(r"redirect|AuthorizationHeaderMalformed|IllegalLocationConstraint", re.IGNORECASE)
 
 _opened_by: int | None = None
-_answered: set[tuple[str, tuple[tuple[str, str], ...]]] = set()  # buckets that have answered this process
+_announced: set[str] = set()  # servers of which the user was told that they do not answer
 
 
 def open_bucket(name: str) -> S3Store:
@@ -65,17 +72,78 @@ def open_bucket(name: str) -> S3Store:
             "start workers by spawn: DataLoader(…, multiprocessing_context='spawn')",
         )
     aws = tuple(sorted((key, value) for key, value in os.environ.items() if key.startswith("AWS_") and value))
-    return _open(name, aws, RETRIES if (name, aws) in _answered else FIRST_RETRIES)
+    return _open(name, aws, RETRIES if _has_answered(name) else FIRST_RETRIES, outage_s())
+
+
+def outage_s() -> float:
+    """How long an outage of a bucket that has answered is waited for: ``$NHDATA_S3_OUTAGE_S``, by default 60 s.
+
+    Raises
+    ------
+    UserError
+        If that is not a positive number.
+    """
+    text = os.environ.get("NHDATA_S3_OUTAGE_S") or str(OUTAGE_S)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 86400:
+        raise UserError(f"NHDATA_S3_OUTAGE_S={text}", "give a positive number of seconds, less than a day")
+    return seconds
+
+
+def _has_answered(name: str) -> bool:
+    return f"{_endpoint()}/{name}" in os.environ.get(_ANSWERED, "").split()
 
 
 def _note_answer(name: str) -> None:
-    """Wait out later outages of this bucket: it has answered this process."""
+    """Wait out later outages of this bucket, in this process and in those that it starts from now on."""
+    _announced.discard(_endpoint())
+    if not _has_answered(name):
+        os.environ[_ANSWERED] = f"{os.environ.get(_ANSWERED, '')} {_endpoint()}/{name}".strip()
+
+
+@contextmanager
+def _watched(url: Url) -> Iterator[None]:
+    """Tell the user where the server does not answer while obstore tries again, once for each outage."""
+    if not _has_answered(url.bucket):
+        yield
+        return
+    patience_s = outage_s()
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(min(NOTICE_S, patience_s / 4)):
+            _announce_silence(url, patience_s, done)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def _announce_silence(url: Url, patience_s: float, done: threading.Event) -> None:
     aws = tuple(sorted((key, value) for key, value in os.environ.items() if key.startswith("AWS_") and value))
-    _answered.add((name, aws))
+    endpoint = _endpoint()
+    try:
+        obstore.head(_open(url.bucket, aws, 0, patience_s), url.key or "-")
+    except FileNotFoundError:
+        return
+    except BaseError as error:
+        if _CODE.search(str(error)) or re.search(r"status code: 4", str(error)):
+            return
+    else:
+        return
+    if endpoint not in _announced and not done.is_set():
+        _announced.add(endpoint)
+        server = endpoint or "Amazon S3"
+        logging.getLogger(__name__).warning("no answer from %s, trying again for up to %g s", server, patience_s)
 
 
 @lru_cache(maxsize=16)
-def _open(name: str, aws: tuple[tuple[str, str], ...], retries: int) -> S3Store:
+def _open(name: str, aws: tuple[tuple[str, str], ...], retries: int, patience_s: float) -> S3Store:
     environment = dict(aws)
     endpoint = _endpoint()
     if endpoint and not re.fullmatch(r"https?://[\w.:\[\]-]+(/\S*)?", endpoint, re.ASCII):
@@ -96,7 +164,7 @@ def _open(name: str, aws: tuple[tuple[str, str], ...], retries: int) -> S3Store:
         },
         retry_config={
             "max_retries": retries,
-            "retry_timeout": timedelta(seconds=OUTAGE_S),
+            "retry_timeout": timedelta(seconds=patience_s),
             "backoff": {"init_backoff": timedelta(seconds=BACKOFF_S), "max_backoff": timedelta(seconds=5), "base": 2},
         },
     )
@@ -124,7 +192,8 @@ def _boto3_credentials() -> Boto3CredentialProvider | None:
 def explained(url: Url) -> Iterator[None]:
     """Turn obstore's errors into one line; FileNotFoundError and AlreadyExistsError pass, but for a missing bucket."""
     try:
-        yield
+        with _watched(url):
+            yield
         _note_answer(url.bucket)
     except AlreadyExistsError:
         raise

@@ -1,9 +1,12 @@
 """Files in an object store: the same promises as on a disk, and errors of one line."""
 
+import logging
 import multiprocessing
 import os
 import pickle
 import socket
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -335,3 +338,110 @@ def test_empty_objects_cost_no_more_than_others(bucket: str) -> None:
     kept = open_files(bucket)._keep([Meta(path=name, size=0, e_tag="x") for name in names])  # type: ignore[arg-type]
     assert list(kept) == names[1:]
     assert len(looked) < 10 * len(names)
+
+
+class Switched:
+    """A server of one address that can go away and come back; it says yes to every GET, HEAD and PUT."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.up()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def up(self) -> None:
+        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), AlwaysYes)
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, args=[0.01], daemon=True).start()
+
+    def down(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class AlwaysYes(BaseHTTPRequestHandler):
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(200)
+        headers = {"Content-Length": "1", "ETag": '"1"', "Last-Modified": "Tue, 05 Nov 2024 00:00:00 GMT"}
+        for header in headers.items():
+            self.send_header(*header)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(b"1")
+
+    do_GET = do_HEAD = do_PUT = answer
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+class Revive(logging.Handler):
+    """Brings the server back when the user is told that it is away."""
+
+    def __init__(self, server: Switched) -> None:
+        super().__init__(logging.WARNING)
+        self.server, self.said = server, list[str]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+        self.server.up()
+
+
+@pytest.fixture
+def switched(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Switched]:
+    server = Switched()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+    monkeypatch.setenv("NHDATA_S3_ANSWERED", "")
+    yield server
+    server.down()
+
+
+def test_the_user_is_told_of_an_outage_once_and_the_writer_goes_on(
+    bucket: str, switched: Switched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket_module, "NOTICE_S", 0.05)
+    files = open_files(f"{bucket}/store")
+    assert bytes(files.read("x")) == b"1"
+    handler = Revive(switched)
+    logger = logging.getLogger("nhcatalog.bucket")
+    logger.addHandler(handler)
+    try:
+        for use in (
+            lambda: files.write("a", b"1"),
+            lambda: files.create("b", b"1"),
+            lambda: files.read("c"),
+        ):
+            handler.said.clear()
+            switched.down()
+            use()
+            assert handler.said == [f"no answer from {switched.url}, trying again for up to 60 s"]
+    finally:
+        logger.removeHandler(handler)
+
+
+def test_a_process_started_in_an_outage_waits_as_its_parent_does(
+    bucket: str, switched: Switched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NHDATA_S3_OUTAGE_S", "12")
+    open_files(f"{bucket}/store").read("x")
+    switched.down()
+    code = f"from nhcatalog.storage import open_files; print(bytes(open_files({bucket + '/store'!r}).read('x')))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        line = child.stderr.readline()
+        switched.up()
+        assert line == f"no answer from {switched.url}, trying again for up to 12 s\n"
+        assert child.stdout.read() == "b'1'\n"
+
+
+def test_the_patience_is_a_number_of_seconds(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("x", "-1", "nan", "1e9"):
+        monkeypatch.setenv("NHDATA_S3_OUTAGE_S", text)
+        with pytest.raises(UserError, match=f"NHDATA_S3_OUTAGE_S={text}: give a positive number of seconds"):
+            open_files(f"{bucket}/store").names("log")
