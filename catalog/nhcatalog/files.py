@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from nhcatalog.errors import UserError
 from nhcatalog.place import Place
 
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_STATE_OF_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOENT, errno.ESTALE, errno.ENOMEM, errno.EINTR}
+"""Errors of os.link that do not say that a file system lacks hard links."""
 
 
 class Stat(NamedTuple):
@@ -140,7 +141,7 @@ class LocalFiles:
         _sync_folder(temporary.parent)
 
     def create(self, name: str, content: bytes) -> None:
-        """As `Files.create`; UserError if the file system has no hard links, which make this safe."""
+        """As `Files.create`. On a file system without hard links, only writers of one machine are kept apart."""
         target = self._folder / name
         temporary = self._write_temporary(name, content)
         try:
@@ -149,12 +150,12 @@ class LocalFiles:
             # NFS may repeat a request whose answer was lost and then report our own link as somebody else's.
             if not os.path.samefile(temporary, target):
                 raise
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
+        except OSError:
+            if has_hard_links(target.parent):
                 raise
-            raise UserError(f"{self.root}: this file system has no hard links", "keep the store on another") from None
+            _rename_if_absent(temporary, target)
         finally:
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
         _sync_folder(target.parent)
 
     def delete(self, name: str) -> None:
@@ -169,6 +170,54 @@ class LocalFiles:
             file.flush()
             os.fsync(file.fileno())
         return temporary
+
+
+def has_hard_links(folder: Path) -> bool:
+    """Whether the file system of a folder has hard links: tried with a file that is removed again.
+
+    exFAT, SMB and some FUSE file systems have none, and fail with one of many error numbers. True also where no file
+    can be written, because nothing is known then.
+    """
+    probe = folder / f".{uuid.uuid4().hex}.tmp"
+    linked = probe.with_suffix(".link.tmp")
+    try:
+        probe.touch(exist_ok=False)
+    except OSError:
+        return True
+    try:
+        os.link(probe, linked)
+    except OSError as error:
+        return error.errno in _STATE_OF_DISK
+    finally:
+        for path in (probe, linked):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+    return True
+
+
+def _rename_if_absent(temporary: Path, target: Path) -> None:
+    """Rename a file if no file has the target's name; processes of this machine wait for each other.
+
+    Raises
+    ------
+    FileExistsError
+        If the name is taken.
+    """
+    with _locked(target.parent):
+        if os.path.lexists(target):
+            raise FileExistsError(target)
+        os.rename(temporary, target)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """An exclusive lock of a folder between all threads and processes of this machine; it ends with its process."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _make_folder(folder: Path) -> None:

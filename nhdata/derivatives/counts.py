@@ -38,6 +38,7 @@ from nhdata.store.layout import NO_UNIT as NO_ROW
 from nhdata.store.publish import sync_tree
 from nhdata.store.rows import unit_names
 from nhdata.store.session import Session
+from nhdata.store.staging import StagingStore
 from nhdata.workers import Workers
 
 VERSION = 1
@@ -165,7 +166,7 @@ def _write_session(job: CountsJob, chosen: Chosen) -> Outcome:
 def _fill(
     folder: Path, session: Session, rows: NDArray[np.int64], grid: CountGrid, job: CountsJob, attributes: dict[str, Any]
 ) -> None:
-    group = zarr.create_group(folder, zarr_format=3, attributes=attributes)
+    group = zarr.create_group(StagingStore(folder), zarr_format=3, attributes=attributes)
     array = group.create_array(
         "counts",
         shape=(grid.n_bins, grid.n_units),

@@ -19,7 +19,7 @@ from nhdata.sources import PreparedSource, SessionRef, SourceOptions, open_sourc
 from nhdata.sources.recognise import find
 from nhdata.store.commit import add_session
 from nhdata.store.encode import encode
-from nhdata.store.publish import check_place, create_store, root_attributes
+from nhdata.store.publish import check_place, create_store, root_attributes, single_machine_note
 from nhdata.store.session import Session
 from nhdata.workers import SchedulerLost, WorkerDied, Workers, run_tasks
 from nhdata.workers.host import (
@@ -142,6 +142,7 @@ def ingest(
     on_start: Callable[[int], None] = lambda n: None,
     on_begin: Callable[[str], None] = lambda path: None,
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> IngestReport:
     """Read recordings and add their good units to a store, which is made if it is not there.
 
@@ -168,6 +169,9 @@ def ingest(
         Read and check everything, write nothing.
     on_start, on_begin, on_outcome : callable
         Told the number of recordings found, then the path of each as it is begun, and each outcome as it comes.
+    on_note : callable
+        Called before anything is read with a note on the store's file system, if there is one: without hard links, only
+        one machine at a time may write.
 
     Returns
     -------
@@ -177,7 +181,8 @@ def ingest(
     ------
     UserError
         If the source is unknown or does not take an option, a path holds no recording of its kind, or without a source
-        of none or of several, something else is at `store`, or the workers cannot be had.
+        of none or of several, something else is at `store`, the workers cannot be had, or they are a cluster's and the
+        store's file system has no hard links.
     Interrupted
         By Ctrl-C, unless it is a dry run.
 
@@ -190,6 +195,10 @@ def ingest(
     check_place(root)
     options = options or SourceOptions()
     workers = workers or Workers()
+    if note := single_machine_note(root):
+        if workers.on_cluster:
+            raise UserError(note, "use --jobs without --scheduler and --slurm, or keep the store on another disk")
+        on_note(note)
     if workers.on_cluster:
         paths = [path if "://" in str(path) else Path(path).expanduser().absolute() for path in paths]
         options = replace(options, eids=options.eids and options.eids.absolute())

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nhcatalog.errors import UserError
-from nhcatalog.files import Files, LocalFiles
+from nhcatalog.files import Files, LocalFiles, has_hard_links
 from nhcatalog.parallel import in_parallel
 from nhcatalog.place import Place, Url
 from nhcatalog.storage import open_files
@@ -99,6 +99,19 @@ def create_store(root: Place) -> None:
         _create_group(files, "", nhdata_store=STORE_VERSION, store_id=uuid.uuid4().hex)
     if isinstance(root, Url):
         _check_put_if_absent(files)
+
+
+def single_machine_note(root: Place) -> str | None:
+    """A note if only one machine may write to the store at `root`, which need not exist yet; None otherwise.
+
+    A file is written and removed again in the catalog's folder, or in the nearest folder above it that exists.
+    """
+    if isinstance(root, Url):
+        return None
+    folder = next(path for path in (root / "catalog", *(root / "catalog").parents) if path.is_dir())
+    if has_hard_links(folder):
+        return None
+    return f"{root} is on a file system without hard links: only one machine at a time may write to this store"
 
 
 def _create_group(files: Files, name: str, **attributes: Any) -> None:

@@ -22,13 +22,14 @@ from nhdata.store.layout import (
     shard_spikes,
     tick_at,
 )
+from nhdata.store.staging import StagingStore
 from nhdata.store.ticks import Clock
 
 
 def write_session(folder: Path, encoded: Encoded) -> None:
     """Write a session as a Zarr group at `folder`."""
     recording, clock, tick, unit = encoded.recording, encoded.clock, encoded.tick, encoded.unit
-    session = zarr.create_group(folder, zarr_format=3, attributes=encoded.attributes)
+    session = zarr.create_group(StagingStore(folder), zarr_format=3, attributes=encoded.attributes)
     _write_spikes(session.create_group("spikes"), tick, unit, clock)
     counts = np.bincount(unit, minlength=recording.n_units).astype(np.int64)
     write_table(session.create_group("units"), {**recording.units, "n_spikes": counts}, "unit")

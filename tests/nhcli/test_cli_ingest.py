@@ -1,12 +1,15 @@
 """``nhdata ingest``: what is said, where, and with which exit code."""
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import nhdata
 import nhdata.ingest.run as run_module
 from nhcli.data.ingest_progress import IngestProgress
 
@@ -203,6 +206,27 @@ def test_dry_run_writes_nothing(nhdata_run, tmp_path) -> None:
     result = nhdata_run("ingest", *PHY, tmp_path / "good", "--store", tmp_path / "d.zarr", "--dry-run", "--json")
     assert len(json.loads(result.stdout)["ingested"]) == 1
     assert not (tmp_path / "d.zarr").exists()
+
+
+def test_disk_without_hard_links_is_noted_once_before_anything_is_read(nhdata_run, tmp_path, monkeypatch) -> None:
+    def refuse(source, target):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    write_phy(tmp_path / "good")
+    store, note = tmp_path / "d.zarr", "without hard links: only one machine at a time may write"
+    for command in (("ingest", *PHY, tmp_path / "good", "--dry-run"), ("ingest", *PHY, tmp_path / "good"), ("doctor",)):
+        result = nhdata_run(*command, "--store", store)
+        assert result.stderr.count(note) == 1, result.stderr
+        assert "--dry-run" not in command or not store.exists()
+        assert command == ("doctor",) or result.exit_code == 0, result.stderr
+    assert nhdata.open(store).session_ids
+    assert nhdata_run("validate", "--deep", "--store", store).exit_code == 0
+    assert nhdata_run("counts", "--store", store, "--bin", 0.1, "--out", tmp_path / "c.zarr").exit_code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.zarr", "d.zarr", "good"]
+    cluster = nhdata_run("ingest", *PHY, tmp_path / "gone", "--store", store, "--scheduler", "tcp://127.0.0.1:9")
+    assert (cluster.exit_code, cluster.stderr.count("\n")) == (1, 1)
+    assert f"{note} to this store: use --jobs without" in cluster.stderr
 
 
 def test_another_folder_is_never_taken_for_a_store(nhdata_run, tmp_path) -> None:

@@ -59,6 +59,8 @@ def command(ctx: click.Context, store: str, as_json: bool) -> None:
             click.echo(title)
             for name, value in values.items():
                 click.echo(f"  {name:<22} {'–' if value is None else value}")
+        if note := sections["disk"].get("store_note"):
+            click.echo(f"note: {note}", err=True)
         for finding in findings:
             click.echo(f"mend: {finding.problem}: {finding.remedy}", err=True)
         click.echo("nothing to mend" if not findings else f"{len(findings)} to mend", err=True)
@@ -103,6 +105,9 @@ def _gpu() -> dict[str, Any]:
 
 def _disk(store: str) -> dict[str, Any]:
     """Free space where the store and temporary files are; a store elsewhere has none to tell."""
+    from nhcatalog.place import to_place
+    from nhdata.store.publish import single_machine_note
+
     values: dict[str, Any] = {"temporary": tempfile.gettempdir()}
     values["temporary_free_gb"] = round(shutil.disk_usage(tempfile.gettempdir()).free / 2**30, 1)
     if "://" not in store:
@@ -111,6 +116,7 @@ def _disk(store: str) -> dict[str, Any]:
             folder = folder.parent
         values["store_free_gb"] = round(shutil.disk_usage(folder).free / 2**30, 1)
         values["store_writable"] = os.access(folder, os.W_OK)
+        values["store_note"] = single_machine_note(to_place(store))
     return values
 
 

@@ -175,6 +175,7 @@ def command(
             on_start=shown.on_start,
             on_begin=shown.on_begin,
             on_outcome=shown.on_outcome,
+            on_note=lambda note: click.echo(f"note: {note}", err=True),
         )
     if as_json:
         print_json({"schema": 1, "dry_run": dry_run, **{k: [asdict(x) for x in v] for k, v in vars(report).items()}})
