@@ -6,8 +6,11 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import product
 from pathlib import Path
 
+import faults
 import pytest
 
 from nhcatalog.cache import IN_USE_S, Cache, default_cache
@@ -141,3 +144,21 @@ def test_the_environment_says_where_and_how_much(tmp_path: Path, monkeypatch: py
         monkeypatch.setenv("NHDATA_CACHE_GB", text)
         with pytest.raises(UserError, match="positive number"):
             default_cache()
+
+
+def test_exceptions_at_any_file_operation_of_a_copy(tmp_path: Path) -> None:
+    def copy(folder: Path) -> Path:
+        return Cache(folder, 1000).add("a", "1", 3, giving(b"one"))
+
+    with faults.record(tmp_path) as operations:
+        name = copy(tmp_path / "whole").name
+    assert {operation.kind for operation in operations} == {"mkdir", "open", "rename"}
+    for k, error, when in product(range(len(operations)), faults.ERRORS, ("before", "after")):
+        folder = tmp_path / f"{k}{error.__name__}{when}"
+        with faults.inject(faults.Fault(k, when, error), tmp_path) as state, suppress(error, UserError):  # type: ignore[arg-type]
+            copy(folder)
+        assert state.fired
+        there = Cache(folder, 1000).find("a", "1", 3)
+        assert there is None or there.read_bytes() == b"one"
+        assert copy(folder).read_bytes() == b"one"
+        assert os.listdir(folder) == [name]

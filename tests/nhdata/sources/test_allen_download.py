@@ -2,16 +2,20 @@
 
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import faults
 import h5py
 import numpy as np
 import pytest
+import requests
 from click.testing import CliRunner
 
 from nhcatalog.errors import UserError
@@ -279,3 +283,29 @@ def test_allensdks_web_api_fills_the_folder(stand_in: Path) -> None:
     assert json.loads(done.stdout.splitlines()[-1])["event"] == "session"
     assert (folder / "session_20" / "session_20.nwb").read_bytes() == body
     assert (folder / "sessions.csv").read_text().splitlines()[0].startswith("id,session_type")
+
+
+def test_exceptions_at_any_file_operation_of_the_worker(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(stand_in))
+    monkeypatch.setattr(requests, "get", requests.get)  # the worker replaces it
+    worker = runpy.run_path(str(WORKER))
+
+    def fetch(folder: Path) -> None:
+        worker["download"](folder, 1, "nowhere.invalid", lambda **event: None)
+
+    with faults.record(stand_in) as operations:
+        fetch(stand_in / "whole")
+    whole = files_of(stand_in / "whole")
+    assert len(whole) == 5
+    for number, fault in enumerate(faults.sample(operations, lambda one: f"{one.kind} {Path(one.path).suffixes}")):
+        for error in faults.ERRORS:
+            folder = stand_in / f"{number}{error.__name__}"
+            with faults.inject(fault._replace(error=error), stand_in) as state, suppress(error):
+                fetch(folder)
+            assert state.fired
+            there = files_of(folder) if folder.exists() else {}
+            assert all(whole[name] == content for name, content in there.items() if not name.endswith(".part"))
+            fetch(folder)
+            assert files_of(folder) == whole
+    for name in [name for name in sys.modules if name.split(".")[0] == "allensdk"]:
+        del sys.modules[name]
