@@ -16,6 +16,7 @@ from nhcatalog.errors import UserError
 from nhdata.features.exact import FloatArray
 from nhdata.features.reference import WINDOW_S
 from nhdata.features.sets import feature_columns
+from nhdata.features.trains import Trains
 from nhdata.loading import WindowDataset
 from nhdata.store.session import Session
 from nhmodel.model import UnitTable
@@ -63,25 +64,34 @@ def identity_features(session: Session, start_s: float, stop_s: float) -> FloatA
     (n_units, 34) float64
         Of all units of the session, each coupled to all others; NaN where undefined.
     """
-    return np.column_stack([*feature_columns(session.trains(start_s, stop_s), ("reference", "population")).values()])
+
+    def compute(trains: Trains) -> FloatArray:
+        return np.column_stack([*feature_columns(trains, ("reference", "population")).values()])
+
+    return session.over_observed(compute, start_s, stop_s)
 
 
 def mean_counts(known: WindowDataset) -> NDArray[np.float32]:
     """(U,) mean count per bin over the horizons of a data set: the null, and where the model starts."""
-    spikes = np.zeros(len(known.unit_ids), np.int64)
-    n_windows = np.zeros(len(known.session_ids), np.int64)
+    spikes, n_windows = np.zeros((2, len(known.unit_ids)), np.int64)
+    first = [session.first for session in known.selection.sessions]
     for batch in known:  # unshuffled: a batch holds one session
-        spikes[batch.unit_id[0].numpy()] += batch.counts.sum((0, 1), dtype=torch.int64).numpy()
-        n_windows[batch.session_id[0]] += len(batch)
+        at = first[int(batch.session_id[0])]
+        columns = slice(at, at + batch.counts.shape[2])
+        observed = batch.unit_mask[:, None]
+        spikes[columns] += (batch.counts * observed).sum((0, 1), dtype=torch.int64).numpy()
+        n_windows[columns] += batch.unit_mask.sum(0, dtype=torch.int64).numpy()
     parts = []
-    for session, n in zip(known.selection.sessions, n_windows, strict=True):
-        if n == 0:
+    for session in known.selection.sessions:
+        columns = slice(session.first, session.first + len(session.rows))
+        n = n_windows[columns]
+        if not n.any():
             raise UserError(
                 f"session {session.session_id} is too short: no window of {known.history_s} + {known.horizon_s} s "
                 f"fits its part '{known.split}'",
                 "leave it out of the selection, or use shorter windows",
             )
-        parts.append(smoothed_mean(spikes[session.first : session.first + len(session.rows)], int(n) * known.n_horizon))
+        parts.append(smoothed_mean(spikes[columns], n * known.n_horizon))
     return np.concatenate(parts)
 
 

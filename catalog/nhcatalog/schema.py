@@ -16,8 +16,11 @@ import pyarrow.compute as pc
 
 from nhcatalog.errors import UserError
 
-SCHEMA_VERSION = 2
-"""Raised when a table or column is added (2: ``provenance``). Files of a lower one are read, of a higher refused."""
+SCHEMA_VERSION = 3
+"""Raised when a table or column is added (2: ``provenance``, 3: ``units.observed_share``).
+
+Files of a lower one are read, of a higher refused.
+"""
 
 Type = Literal["VARCHAR", "DATE", "TIMESTAMP", "DOUBLE", "FLOAT", "BIGINT", "BOOLEAN"]
 
@@ -86,7 +89,10 @@ _UNITS = (
     Column("quality", "VARCHAR", "", "The source's rating; 'unrated' where it rates nothing"),
     Column("good", "BOOLEAN", "", "Good by the source's own rule; true where it rates nothing"),
     Column("n_spikes", "BIGINT", "", "Spikes stored"),
-    Column("rate_hz", "DOUBLE", "Hz", "n_spikes over the length of the session"),
+    Column(
+        "rate_hz", "DOUBLE", "Hz", "n_spikes over the length of the session, or over the time the unit was observed"
+    ),
+    Column("observed_share", "DOUBLE", "", "Share of the session's valid time in which the unit was observed, 0 to 1"),
     Column("uuid", "VARCHAR", "", "The source's own universal id of the unit"),
     Column("label", "DOUBLE", "", "IBL: fraction of its three quality tests passed"),
     Column("firing_rate_hz", "DOUBLE", "Hz", "Firing rate as the source states it"),

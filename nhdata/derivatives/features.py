@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
 from nhcatalog.whole import whole_file
@@ -18,6 +19,7 @@ from nhdata.derivatives.chosen import Chosen
 from nhdata.derivatives.outcomes import Check, Outcome, Report, run_sessions
 from nhdata.features.reference import FEATURE_NAMES, VERSION, WINDOW_S
 from nhdata.features.sets import check_sets, feature_columns
+from nhdata.features.trains import Trains
 from nhdata.store.rows import unit_names
 from nhdata.workers import Workers, run_tasks
 from nhdata.workers.host import s3_settings
@@ -82,7 +84,15 @@ def feature_table(job: FeaturesJob, chosen: Chosen) -> pa.Table:
     if job == FeaturesJob():
         columns = dict(zip(FEATURE_NAMES, session.features().values.T, strict=True))
     else:
-        columns = feature_columns(session.trains(*window, intervals=job.intervals), job.sets)
+        found_names: list[str] = []
+
+        def compute(trains: Trains) -> NDArray[np.float64]:
+            found = feature_columns(trains, job.sets)
+            found_names[:] = found
+            return np.column_stack([*found.values()])
+
+        values = session.over_observed(compute, *window, intervals=job.intervals)
+        columns = dict(zip(found_names, values.T, strict=True))
     rows = np.arange(session.n_units) if chosen.rows is None else np.array(chosen.rows, np.int64)
     names = np.array(unit_names(session.session_id, session.units()), dtype=object)
     n = rows.size

@@ -28,7 +28,8 @@ class WindowBatch:
     counts : (B, T, N) int16
         The target: counts of the horizon in bins.
     unit_mask : (B, N) bool
-        False where a column is padding, or its unit was dropped from the window.
+        False where a column is padding, its unit was dropped from the window, or the window touches time in which the
+        unit was not observed.
     unit_id : (B, N) int64
         Position in ``WindowDataset.unit_ids``; -1 where `unit_mask` is False.
     session_id : (B,) int64

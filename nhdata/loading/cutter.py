@@ -18,6 +18,7 @@ from nhdata.loading.fetch import SpikeCache, Spikes
 from nhdata.loading.selection import SelectedSession, Selection
 from nhdata.loading.series import MAX_GAP_S, SeriesReader, resample
 from nhdata.loading.session_plan import WindowShape
+from nhdata.store.layout import tick_at
 
 EMA_CONTEXT_S = 20.0
 
@@ -74,6 +75,8 @@ class WindowCutter:
             column=np.concatenate([*column, np.empty(0, np.uint16)]),
             column_at=np.cumsum([0, *(len(c) for c in column)]),
         )
+        self._observed = {k: _observed_ticks(s) for k, s in enumerate(sessions) if s.observed_s}
+        self._partly_observed = set(self._observed)
         self._t_start_s = np.array([s.t_start_s for s in sessions], np.float64)
         self._most_past = round(EMA_CONTEXT_S / bin_s)
         self._buffers = Buffers()
@@ -139,6 +142,7 @@ class WindowCutter:
             none = torch.empty(0), torch.empty(0, dtype=torch.int32)
             tokens = [(torch.cat(times), torch.cat(units)) for times, units in [zip(none, *tokens, strict=True)]]
         ((time_s, token_unit),) = tokens
+        self._leave_out_unobserved(session, asked.mark, unit_mask.numpy(), unit_id.numpy())
         t_s = self.t_s(session, asked.mark)
         series, series_mask = self._series(session, t_s)
         covariates, covariates_mask = self._covariates.cut(session, t_s)
@@ -158,6 +162,25 @@ class WindowCutter:
             covariates=covariates,
             covariates_mask=covariates_mask,
         )
+
+    def _leave_out_unobserved(
+        self,
+        session: NDArray[np.int64],
+        mark: NDArray[np.int64],
+        unit_mask: NDArray[np.bool_],
+        unit_id: NDArray[np.int64],
+    ) -> None:
+        """Mask units in windows that touch time in which they were not observed."""
+        for number in self._partly_observed.intersection(session.tolist()):
+            rows = np.flatnonzero(session == number)
+            num, den = self._flat.numerator[number], self._flat.denominator[number]
+            start = mark[rows] - self.n_history * num // den
+            stop = mark[rows] - -self.n_horizon * num // den
+            for column, spans in self._observed[number]:
+                at = np.searchsorted(spans[:, 0], start, side="right") - 1
+                inside = (at >= 0) & (stop <= spans[np.maximum(at, 0), 1])
+                unit_mask[rows[~inside], column] = False
+                unit_id[rows[~inside], column] = -1
 
     def t_s(self, session: NDArray[np.int64], mark: NDArray[np.int64]) -> NDArray[np.float64]:
         """Marks as seconds on the sessions' clocks."""
@@ -199,6 +222,19 @@ class WindowCutter:
             values[name] = torch.from_numpy(value if n_components else value[..., 0])
             masks[name] = torch.from_numpy(mask)
         return values, masks
+
+
+def _observed_ticks(session: SelectedSession) -> list[tuple[int, NDArray[np.int64]]]:
+    """Columns of the selected units that were observed for part of the session, and their intervals in ticks."""
+    column = {int(row): k for k, row in enumerate(session.rows)}
+    return [
+        (
+            column[row],
+            np.array([[tick_at(t, session.t_start_s, session.tick_hz) for t in span] for span in spans.tolist()]),
+        )
+        for row, spans in session.observed_s.items()
+        if row in column
+    ]
 
 
 def _columns(session: SelectedSession) -> NDArray[np.uint16]:

@@ -14,6 +14,7 @@ from nhcatalog.errors import UserError
 from nhcatalog.guard import as_subquery
 from nhcatalog.place import Place
 from nhcatalog.selections import NamedSelection, is_name, units_hash
+from nhdata.observed import OBSERVED, Spans, observed_spans
 from nhdata.recording import INVALID
 from nhdata.store.store import Store
 
@@ -39,6 +40,9 @@ class SelectedSession:
     invalid_s : (K, 2) float64
         Half-open stretches, on the session's clock, that the source calls invalid (intervals ``invalid_times``); NaN
         where one lacks its start or its end.
+    observed_s : mapping of int to (K, 2) float64
+        Half-open intervals, on the session's clock, in which a unit was observed, by its row in the session; only of
+        units that were observed for part of the session.
     """
 
     session_id: str
@@ -52,6 +56,7 @@ class SelectedSession:
     first: int
     subject: str = ""
     invalid_s: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
+    observed_s: Spans = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -236,6 +241,7 @@ def _located(store: Store, chosen: str, params: dict[str, object] | None, query:
     spans = f"SELECT session_id, start_s, stop_s FROM intervals WHERE name = '{INVALID}'"
     for span in store.sql(f"{spans} AND {there} ORDER BY start_s", ids).to_pylist():
         invalid.setdefault(span["session_id"], []).append((span["start_s"], span["stop_s"]))
+    observed = _observed(store, ids)
     rows = np.array(units["unit_index"])
     stops = [*starts, len(units)][1:]
     return Selection(
@@ -255,10 +261,29 @@ def _located(store: Store, chosen: str, params: dict[str, object] | None, query:
                 first=start,
                 subject=row["subject"],
                 invalid_s=np.array(invalid.get(row["session_id"], []), np.float64).reshape(-1, 2),
+                observed_s=observed.get(row["session_id"], {}),
             )
             for row, start, stop in zip(sessions.to_pylist(), starts, stops, strict=True)
         ),
     )
+
+
+def _observed(store: Store, ids: dict[str, list[str]]) -> dict[str, dict[int, NDArray[np.float64]]]:
+    """When the partly observed units of each session were observed, by session and row."""
+    rows = store.sql(
+        "SELECT session_id, start_s, stop_s, (fields->>'unit_index')::BIGINT AS unit_index FROM intervals "
+        f"WHERE name = '{OBSERVED}' AND session_id IN (SELECT unnest($ids::VARCHAR[])) ORDER BY session_id",
+        ids,
+    )
+    tables: dict[str, dict[str, list[float]]] = {}
+    for row in rows.to_pylist():
+        table = tables.setdefault(row.pop("session_id"), {name: [] for name in row})
+        for name, value in row.items():
+            table[name].append(value)
+    return {
+        session_id: observed_spans({OBSERVED: {name: np.array(values) for name, values in table.items()}})
+        for session_id, table in tables.items()
+    }
 
 
 def _runs(units: pa.Table) -> tuple[list[str], list[int]]:

@@ -10,6 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nhcatalog.schema import FEATURE_NAMES, TABLES, Type, conform
+from nhdata.observed import observed_spans, seconds, within
+from nhdata.recording import INVALID
 from nhdata.store.session import Session
 
 Rows = tuple[dict[str, Any], dict[str, pa.Table]]
@@ -34,7 +36,7 @@ def catalog_rows(session: Session) -> Rows:
     }
     conform("sessions", pa.Table.from_pylist([row]))
     tables = {
-        "units": _units(session, units, unit_ids),
+        "units": _units(session, units, unit_ids, intervals),
         "unit_features": _features(session, unit_ids),
         "intervals": _intervals(session, intervals),
         "provenance": _provenance(session),
@@ -76,10 +78,24 @@ def _fits(values: NDArray[Any], kind: Type) -> bool:
     return is_whole and (not known.size or (known.min().item() >= -(2**63) and known.max().item() < 2**63))
 
 
-def _units(session: Session, units: dict[str, NDArray[Any]], unit_ids: list[str]) -> pa.Table:
+def _units(
+    session: Session,
+    units: dict[str, NDArray[Any]],
+    unit_ids: list[str],
+    intervals: dict[str, dict[str, NDArray[Any]]],
+) -> pa.Table:
     n = session.n_units
     known = {c.name for c in TABLES["units"].columns if c.name not in units or _fits(units[c.name], c.type)}
-    known -= {"metrics", "unit_id", "session_id", "source", "unit_index", "rate_hz"}  # a source's own go to the metrics
+    known -= {
+        "metrics",
+        "unit_id",
+        "session_id",
+        "source",
+        "unit_index",
+        "rate_hz",
+        "observed_share",
+    }  # a source's own go to the metrics
+    observed_s, share = _observed(session, intervals)
     quality = units.get("quality", np.full(n, "unrated", dtype=object))
     columns = {
         "unit_id": pa.array(unit_ids, pa.string()),
@@ -88,11 +104,30 @@ def _units(session: Session, units: dict[str, NDArray[Any]], unit_ids: list[str]
         "unit_index": pa.array(np.arange(n)),
         "quality": _column(quality),
         "good": _column(units.get("good", np.ones(n, bool))),
-        "rate_hz": pa.array(units["n_spikes"] / session.duration_s),
+        "rate_hz": pa.array(units["n_spikes"] / observed_s),
+        "observed_share": pa.array(share),
         "metrics": pa.array(_json_rows({k: v for k, v in units.items() if k not in known}, n), pa.string()),
     }
     columns |= {name: _column(values) for name, values in units.items() if name in known and name not in columns}
     return pa.table(columns)
+
+
+def _observed(
+    session: Session, intervals: dict[str, dict[str, NDArray[Any]]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Seconds that each unit's rate is over, and the share of the session's valid time in which it was observed."""
+    observed_s, share = np.full(session.n_units, float(session.duration_s)), np.ones(session.n_units)
+    if partly := observed_spans(intervals):
+        invalid = intervals.get(INVALID, {"start_s": np.empty(0), "stop_s": np.empty(0)})
+        start_s, stop_s = session.t_start_s, session.t_stop_s
+        spans = np.column_stack(
+            [np.nan_to_num(invalid["start_s"], nan=start_s), np.nan_to_num(invalid["stop_s"], nan=stop_s)]
+        )
+        valid_s = session.duration_s - seconds(within(spans, start_s, stop_s))
+        for row, own in partly.items():
+            observed_s[row] = max(seconds(within(own, start_s, stop_s)), 1 / session.tick_hz)
+            share[row] = min(observed_s[row] / max(valid_s, 1 / session.tick_hz), 1.0)
+    return observed_s, share
 
 
 def _features(session: Session, unit_ids: list[str]) -> pa.Table:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
+from nhdata.observed import OBSERVED, observed_spans
 from nhdata.store.stored import StoredSession
 
 if TYPE_CHECKING:
@@ -56,13 +58,63 @@ class Session(StoredSession):
         """
         from nhdata.features.trains import spike_trains
 
-        window = self._window(start_s, stop_s)
-        if intervals is None:
-            pieces = [self.span.ticks(*window)]
-        else:
-            pieces = self.span.inside(intervals, self.interval_table(intervals), *window)
+        pieces = self._pieces(start_s, stop_s, intervals)
         tick, unit = self.ticks(min(a for a, _ in pieces), max(b for _, b in pieces))
         return spike_trains(tick, unit, n_units=self.n_units, tick_hz=self.tick_hz, pieces=pieces)
+
+    def over_observed(
+        self,
+        compute: Callable[[Trains], NDArray[np.float64]],
+        start_s: float | None = None,
+        stop_s: float | None = None,
+        *,
+        intervals: str | None = None,
+    ) -> NDArray[np.float64]:
+        """Features of all units, each over the part of a window in which it was observed.
+
+        Parameters
+        ----------
+        compute : callable
+            Features (n_units, n_features) of trains.
+        start_s, stop_s, intervals
+            As in `trains`.
+
+        Returns
+        -------
+        (n_units, n_features) float64
+            NaN for a unit that was not observed at all in the window.
+        """
+        from nhdata.store.observed_features import observed_values
+
+        pieces = self._pieces(start_s, stop_s, intervals)
+        tick, unit = self.ticks(min(a for a, _ in pieces), max(b for _, b in pieces))
+        return observed_values(
+            tick,
+            unit,
+            compute,
+            n_units=self.n_units,
+            tick_hz=self.tick_hz,
+            t_start_s=self.t_start_s,
+            pieces=pieces,
+            observed=self.observed(),
+        )
+
+    def observed(self) -> dict[int, NDArray[np.float64]]:
+        """Time in which each unit was observed that was observed for part of the session only.
+
+        Returns
+        -------
+        dict of int to (K, 2) float64
+            Half-open intervals in s by row of the unit; units that are missing were observed throughout.
+        """
+        names = self._names("intervals")
+        return observed_spans({OBSERVED: self._table(f"intervals/{OBSERVED}")}) if OBSERVED in names else {}
+
+    def _pieces(self, start_s: float | None, stop_s: float | None, intervals: str | None) -> list[tuple[int, int]]:
+        window = self._window(start_s, stop_s)
+        if intervals is None:
+            return [self.span.ticks(*window)]
+        return self.span.inside(intervals, self.interval_table(intervals), *window)
 
     def _window(self, start_s: float | None, stop_s: float | None) -> tuple[float, float]:
         return self.t_start_s if start_s is None else start_s, self.t_stop_s if stop_s is None else stop_s
@@ -76,7 +128,8 @@ class Session(StoredSession):
         -------
         xarray.DataArray
             (unit, feature) float64, NaN where undefined; see `nhdata.features.reference`. Its attributes say the
-            window, the intervals if any, and the version of the definition.
+            window, the intervals if any, and the version of the definition. A unit that was observed for part of the
+            window has the features of that part, one that was not observed at all NaN.
 
         Raises
         ------
@@ -92,7 +145,7 @@ class Session(StoredSession):
             values, stored = self.reference_features(), self.feature_attrs
             attrs |= {key: stored[key] for key in ("window_start_s", "window_stop_s", "version")}
         else:
-            values = reference_features(self.trains(start_s, stop_s, intervals=intervals))
+            values = self.over_observed(reference_features, start_s, stop_s, intervals=intervals)
             attrs["window_start_s"], attrs["window_stop_s"] = self._window(start_s, stop_s)
             attrs["version"] = VERSION
             if intervals is not None:

@@ -18,11 +18,11 @@ from nhcatalog.snapshot import Snapshot
 from nhcatalog.state import Entry
 from nhcatalog.storage import open_files
 from nhdata.features.reference import reference_features
-from nhdata.features.trains import spike_trains
 from nhdata.recording import Provenance, Recording, Series, Spikes
 from nhdata.store.digest import content_hash
 from nhdata.store.groups import open_group
 from nhdata.store.layout import SCHEMA_VERSION, block_offsets, tick_at
+from nhdata.store.observed_features import observed_values
 from nhdata.store.session import Session
 from nhdata.store.store import checked_store
 from nhdata.store.ticks import Clock
@@ -167,8 +167,19 @@ def _content(session: Session) -> Iterator[tuple[str, str]]:
     if not np.array_equal(np.bincount(unit, minlength=session.n_units), units["n_spikes"]):
         yield "counts", "units/n_spikes does not fit spikes/unit"
     start, stop = (tick_at(t, session.t_start_s, session.tick_hz) for t in _window(session))
-    trains = spike_trains(tick, unit, n_units=session.n_units, tick_hz=session.tick_hz, pieces=[(start, stop)])
-    again, stored = reference_features(trains), session.features().values
+    again, stored = (
+        observed_values(
+            tick,
+            unit,
+            reference_features,
+            n_units=session.n_units,
+            tick_hz=session.tick_hz,
+            t_start_s=session.t_start_s,
+            pieces=[(start, stop)],
+            observed=session.observed(),
+        ),
+        session.features().values,
+    )
     if not np.allclose(again, stored, rtol=1e-9, atol=1e-12, equal_nan=True):  # older versions rounded the last digit
         yield "counts", "features/reference does not fit the spikes"
     if stored_hash(session, tick, unit) != session.attrs["content_hash"]:

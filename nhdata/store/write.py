@@ -9,8 +9,8 @@ import zarr
 from numpy.typing import NDArray
 
 from nhdata.features.reference import FEATURE_NAMES, VERSION, WINDOW_S, reference_features
-from nhdata.features.trains import spike_trains
 from nhdata.features.window import good_window
+from nhdata.observed import observed_spans
 from nhdata.recording import INVALID, Recording
 from nhdata.store.columns import compressors, write_array, write_table
 from nhdata.store.encode import Encoded
@@ -22,6 +22,7 @@ from nhdata.store.layout import (
     shard_spikes,
     tick_at,
 )
+from nhdata.store.observed_features import observed_values
 from nhdata.store.staging import StagingStore
 from nhdata.store.ticks import Clock
 
@@ -72,8 +73,15 @@ def _write_features(
     t_stop_s = clock.t_start_s + clock.duration_s
     window_s = good_window(clock.t_start_s, t_stop_s, WINDOW_S, invalid["start_s"], invalid["stop_s"])
     start, stop = (tick_at(t, clock.t_start_s, clock.tick_hz) for t in window_s)
-    values = reference_features(
-        spike_trains(tick, unit, n_units=recording.n_units, tick_hz=clock.tick_hz, pieces=[(start, stop)])
+    values = observed_values(
+        tick,
+        unit,
+        reference_features,
+        n_units=recording.n_units,
+        tick_hz=clock.tick_hz,
+        t_start_s=clock.t_start_s,
+        pieces=[(start, stop)],
+        observed=observed_spans(recording.intervals),
     )
     reference = group.create_group(
         "reference",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nhcatalog.errors import UserError
-from nhdata.loading.selection import select_units
+from nhdata.loading.selection import Selection, select_units
 from nhdata.store.store import open_store
 from nhmodel.baselines import BASELINES
 from nhmodel.config import Config
@@ -92,7 +92,10 @@ def evaluate(
         if not (planned.seen or ways or smoothers):
             out.result.skipped[planned.session_id] = "it was not trained on, and no regime for such sessions is named"
             continue
-        session = out.open(planned.selection, None if planned.seen else reference_s)
+        selection = _observed_throughout(planned.selection)
+        if n := len(planned.selection.unit_ids) - len(selection.unit_ids):
+            out.result.skipped[f"{n} units of {planned.session_id}"] = "observed for part of the session only"
+        session = out.open(selection, None if planned.seen else reference_s) if selection.unit_ids else None
         if session is None:
             continue
         rows = rows_by_id(info.unit_ids) if planned.seen else None
@@ -183,3 +186,9 @@ def _alike(runs: Sequence[str | Path]) -> RunInfo:
         if mark != marks[0]:
             raise UserError(f"{run} and {runs[0]} were not trained on the same units and windows", "score them apart")
     return infos[0]
+
+
+def _observed_throughout(selection: Selection) -> Selection:
+    """The units that were observed whenever their session was: silence of others is not known from absence."""
+    keep = [int(row) not in session.observed_s for session in selection.sessions for row in session.rows]
+    return selection if all(keep) else selection.units(keep)

@@ -75,6 +75,7 @@ def read_units(path: Path, file: h5py.File, registered: pd.DataFrame | None, *, 
         last_s=last_s,
         rule=EVERY_UNIT if keep_all else RULE,
         dropped=Counter() if keep_all else dropped,
+        kept=kept,
         notes=tuple(notes),
     )
 

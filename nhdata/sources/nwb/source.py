@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from nhcatalog.errors import UserError
+from nhdata.observed import OBSERVED, spikes_outside
 from nhdata.recording import INVALID, Provenance, Recording, Spikes
 from nhdata.sources import SessionRef, SourceOptions
 from nhdata.sources._files import describe_files, safe_id
@@ -58,7 +59,7 @@ class NwbSource:
             yield replace(ref, session_id=self._session_id_or_none(ref))
 
     def load(self, ref: SessionRef) -> Recording:
-        from nhdata.sources.nwb.observed import unobserved
+        from nhdata.sources.nwb.observed import partly_observed, unobserved
         from nhdata.sources.nwb.series import read_series
         from nhdata.sources.nwb.tables import as_text, read_intervals
         from nhdata.sources.nwb.units import read_units
@@ -75,6 +76,11 @@ class NwbSource:
             if INVALID not in intervals and (gaps := unobserved(file["units"], stop_s)) is not None:
                 intervals[INVALID] = gaps
             date, date_notes = read_date(file)
+            if (partly := partly_observed(file["units"], good.kept, stop_s, notes)) is not None:
+                if OBSERVED in intervals:
+                    notes.append(f"table {OBSERVED} left out: the units' own obs_intervals are stored under that name")
+                intervals[OBSERVED] = partly
+                notes += spikes_outside(good.time_s, good.row, intervals)
             return Recording(
                 source=self.name,
                 session_id=safe_id(identifier),

@@ -43,7 +43,7 @@ RENAMED = {
 
 @dataclass(frozen=True, slots=True)
 class GoodUnits:
-    """Good units of one file; `row` is as `unit` in `nhdata.recording.Spikes`."""
+    """Good units of one file; `row` is as `unit` in `nhdata.recording.Spikes`, `kept` says which of all they are."""
 
     time_s: NDArray[np.float64]
     row: NDArray[np.int32]
@@ -51,6 +51,7 @@ class GoodUnits:
     last_s: float
     rule: str
     dropped: Counter[str]
+    kept: NDArray[np.bool_]
     notes: tuple[str, ...] = ()
 
 
@@ -84,6 +85,7 @@ def read_units(path: Path | str, file: Group, *, keep_all: bool = False) -> Good
         last_s=last_s,
         rule=EVERY_UNIT if keep_all else _rule(rated_by),
         dropped=Counter(f"rated '{word}'" for word in rating[~kept]),
+        kept=kept,
         notes=tuple(notes),
     )
 
