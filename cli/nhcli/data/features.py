@@ -113,9 +113,13 @@ def _rows(chosen: list[Chosen], job: FeaturesJob, workers: Workers, progress: bo
     tables = {}
     with progress_bar(progress) as bar:
         task = bar.add_task("features", total=len(chosen), note="")
-        for session_id, table in feature_tables(chosen, job, workers=workers):
-            tables[session_id] = table
-            bar.update(task, advance=1, note=session_id)
+        try:
+            for session_id, table in feature_tables(chosen, job, workers=workers):
+                tables[session_id] = table
+                bar.update(task, advance=1, note=session_id)
+        except KeyboardInterrupt:
+            done = f"{len(tables)} of {len(chosen)} sessions were computed, and nothing was written"
+            raise KeyboardInterrupt(f"{done}; use --out-dir DIR to keep what is finished") from None
     if not tables:
         return pa.table({"unit_id": pa.array([], pa.string())})
     return pa.concat_tables([tables[c.session_id] for c in chosen])

@@ -16,6 +16,7 @@ from nhdata.ingest.plan import plan_ingest
 from nhdata.recording import Provenance, Recording, Spikes
 from nhdata.sources import SessionRef, SourceOptions
 from nhdata.sources.phy.source import PhySource
+from nhdata.store.validate import validate
 from nhdata.workers import Workers
 
 
@@ -61,13 +62,25 @@ def test_what_is_there_is_an_error_if_asked(run, root, tree):
     assert tree(root) == before
 
 
-def test_overwriting_with_the_same_content_changes_nothing_to_see(run, root, hashes):
+def test_overwriting_with_the_same_content_writes_it_again_and_repairs_damage(run, root, hashes):
+    """The error of a damaged session names ``--existing overwrite``: files that are there are never taken over."""
     run()
-    before, position = hashes(root), nhdata.open(root).position
+    before, store = hashes(root), nhdata.open(root)
+    tables = {table: store.sql(f"select * from {table} order by all").to_pandas() for table in ("sessions", "units")}
+    damaged = root / tables["sessions"].path[0]
+    (damaged / "spikes" / "tick" / "c" / "0").write_bytes(b"damaged")
+    assert {problem.session_id for problem in validate(root, deep=True)} == {tables["sessions"].session_id[0]}
     assert len(run(existing="overwrite").ingested) == 3
+    assert validate(root, deep=True) == []
     assert hashes(root) == before
-    assert nhdata.open(root).position == position + 3
-    assert not list(root.glob("sessions/phy/*.v2"))
+    again = nhdata.open(root)
+    assert again.position == store.position + 3
+    assert list(again.sql("select path from sessions order by all").to_pandas().path) == [
+        f"{path}.v2" for path in tables["sessions"].path
+    ]
+    for table, expected in tables.items():
+        columns = [name for name in expected.columns if name not in ("path", "ingested_at")]
+        assert again.sql(f"select * from {table} order by all").to_pandas()[columns].equals(expected[columns])
 
 
 def test_overwriting_leaves_the_old_snapshot_readable(run, root, sortings, hashes):
@@ -169,13 +182,16 @@ def test_a_broken_recording_leaves_the_others_alone(run, root, sortings, hashes)
     assert len(report.ingested) == 2
 
 
-def test_two_recordings_of_one_id_are_not_both_taken(run, root, sortings, hashes):
+def test_a_copy_of_a_sorting_is_skipped(run, root, sortings, hashes):
     shutil.copytree(sortings / "a", sortings / "copies" / "a")
     report = run()
     assert len(report.ingested) == 3
-    (failed,) = report.failed
-    assert str(sortings / "a") in failed.error
-    assert str(sortings / "copies" / "a") in failed.error
+    (skipped,) = report.skipped
+    assert {skipped.path, skipped.reason} == {
+        str(sortings / "copies" / "a"),
+        f"a copy of {sortings / 'a'}: the same spikes",
+    }
+    assert report.failed == []
     assert len(hashes(root)) == 3
 
 
