@@ -94,6 +94,12 @@ def make_request(network: Network, one: Listed) -> Request:
     """Look up all that needs the login: where the session lies, and its files.
 
     A session that the database does not know, or whose record names no folder, gets the error as ``one.error``.
+    The bucket is asked once in this process, so that workers know that it answers and wait out an outage.
+
+    Raises
+    ------
+    NetworkError
+        If the database or the bucket does not answer or refuses.
     """
     datasets = None
     if one.error is None and one.eid and network.alyx.token:
@@ -101,6 +107,8 @@ def make_request(network: Network, one: Listed) -> Request:
             one, datasets = network.alyx.session(one)
         except (NotFound, OddRecord) as error:
             one = replace(one, error=error)
+    if one.error is None and one.name is not None and not has_answered(network.s3_url):
+        network.bucket.has_spikes(one.name)  # one error here if it cannot be reached, not one for each session
     return Request(network.s3_url, one, datasets, has_answered(network.s3_url))
 
 

@@ -713,3 +713,27 @@ def test_the_database_is_asked_only_about_sessions_to_ingest(
     assert [path for path, _ in bucket.seen] == [f"/alyx/sessions/{OTHER}"]
     run("refresh")
     assert bucket.count(f"/alyx/sessions/{EID}") == 1
+
+
+def test_workers_know_that_the_bucket_answered_the_client(bucket: StandIn, tmp_path: Path) -> None:
+    one = source(bucket, eids=freeze(tmp_path))
+    (ref,) = one.iter_sessions([tmp_path / "cache2"])
+    assert bucket.seen == []
+    request = one.prepare(ref).request
+    assert isinstance(request, Request)
+    assert request.answered
+    n_seen = len(bucket.seen)
+    one.prepare(ref)
+    assert len(bucket.seen) == n_seen
+
+
+def test_a_bucket_that_cannot_be_reached_is_one_error_for_all_sessions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NH_IBL_S3_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(ibl_http.time, "sleep", lambda seconds: None)
+    listed = freeze(tmp_path)
+    listed.write_text(f"{listed.read_text()}\n{PID},{OTHER},probe00,1,2023-04-04,AB_000,alab")
+    options = SourceOptions(remote=True, eids=listed)
+    with pytest.raises(NetworkError, match=r"cannot be reached \(2 attempts\)"):
+        ingest(tmp_path / "d.zarr", "ibl", [tmp_path / "cache2"], options=options)
