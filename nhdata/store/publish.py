@@ -219,11 +219,9 @@ def _upload(root: Url, folder: Path, parent: str, session_id: str) -> Published:
 
 
 def sync_tree(folder: Path) -> None:
-    """Make a folder and all in it survive a power cut."""
-    for parent, _, files in os.walk(folder):
-        for name in files:
-            sync(Path(parent, name))
-        sync(Path(parent))
+    """Make a folder and all in it survive a power cut; many files are synced at once, which a disk does in one go."""
+    paths = [Path(parent, name) for parent, _, files in os.walk(folder) for name in (*files, "")]
+    in_parallel(sync, paths)
 
 
 def sync(path: Path) -> None:

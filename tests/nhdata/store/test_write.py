@@ -256,3 +256,41 @@ def test_a_store_that_another_writer_makes_between_two_looks_is_no_stranger(tmp_
     monkeypatch.setattr(nhdata.store.publish, "root_attributes", looked_too_early)
     assert not check_place(tmp_path)
     assert check_place(tmp_path)
+
+
+def test_everything_of_a_session_is_synced_before_it_is_moved_and_committed(tmp_path, put, recording, monkeypatch):
+    """A power cut after a commit loses nothing that the commit names."""
+    root = tmp_path / "data.zarr"
+    put(root, recording(session_id="first"))
+    fsync, rename, link = os.fsync, os.rename, os.link
+    synced, staged, committed = set(), [], []
+
+    def on_fsync(descriptor):
+        fsync(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    def on_rename(source, target):
+        if Path(source).is_dir():
+            staged.extend([Path(source), *Path(source).rglob("*")])
+            assert {path.stat().st_ino for path in staged} <= synced
+            synced.discard(Path(target).parent.stat().st_ino)
+        rename(source, target)
+
+    def on_link(source, target):
+        if Path(target).parent.name == "log":
+            fragments = list((root / "catalog" / "fragments").rglob("*"))
+            new = [path for path in fragments if path.stat().st_ino not in before]
+            assert len(new) >= 3
+            assert {path.stat().st_ino for path in (*new, root / "catalog" / "fragments", Path(source))} <= synced
+            assert (root / "sessions" / "lab").stat().st_ino in synced
+            committed.append(target)
+        link(source, target)
+
+    before = {path.stat().st_ino for path in (root / "catalog").rglob("*") if path.is_file()}
+    monkeypatch.setattr(os, "fsync", on_fsync)
+    monkeypatch.setattr(os, "rename", on_rename)
+    monkeypatch.setattr(os, "link", on_link)
+    put(root, recording())
+    assert len(staged) > 50
+    assert len(committed) == 1
+    assert (root / "catalog" / "log").stat().st_ino in synced
