@@ -26,11 +26,30 @@ from numpy.typing import NDArray
 from nhdata.store.layout import CHUNK_SPIKES
 
 SLOT_BYTES = CHUNK_SPIKES * 6
+PAGE_BYTES = mmap.PAGESIZE
 N_ROWS = 128  # processes that may read at once
 _MUTEX = 2**40  # places of locks, past all memory
 _WAIT_S = 2e-4
 
 Fill = Callable[[NDArray[np.int64], NDArray[np.int32]], None]
+
+
+def slots_within(budget_bytes: float, n_spikes: NDArray[np.int64]) -> int:
+    """Slots that a memory budget has room for: one per chunk where all chunks fit, else as many full ones as fit.
+
+    A slot takes memory only for the pages that are written, so that chunks of a few spikes are small.
+
+    Parameters
+    ----------
+    budget_bytes : float
+    n_spikes : (n_sessions,) int64
+        Spikes of each session.
+    """
+    n_chunks = int((-(-n_spikes // CHUNK_SPIKES)).sum())
+    rest = n_spikes % CHUNK_SPIKES
+    pages = -(-4 * rest // PAGE_BYTES) + -(-2 * rest // PAGE_BYTES)
+    total = int((n_spikes // CHUNK_SPIKES).sum()) * SLOT_BYTES + int(pages.sum()) * PAGE_BYTES
+    return n_chunks if total <= budget_bytes else int(budget_bytes) // SLOT_BYTES
 
 
 class SpikeArena:
@@ -41,7 +60,7 @@ class SpikeArena:
     n_chunks : int
         Chunks that there are, numbered over all sessions.
     n_slots : int
-        Chunks that are kept. Memory is taken as slots are filled.
+        Chunks that are kept. Memory is taken, page by page, as slots are written.
 
     Attributes
     ----------
@@ -121,7 +140,7 @@ class SpikeArena:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of decoded spikes held now."""
+        """Bytes of the slots in use, as if each held a full chunk."""
         return int(np.count_nonzero(self._chunk_in)) * SLOT_BYTES
 
     @property

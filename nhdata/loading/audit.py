@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from nhdata.features.bins import bin_ticks
 from nhdata.loading.batch import WindowBatch
-from nhdata.loading.covariates import EDGE_S, FADE_S, ColumnName
+from nhdata.loading.covariates import FADE_S, ColumnName
 from nhdata.loading.cutter import EMA_CONTEXT_S
 from nhdata.loading.dataset import WindowDataset
-from nhdata.loading.series import MAX_GAP_S
+from nhdata.loading.series import MAX_GAP_S, edge_s
 from nhdata.store.session import Session
 
 
@@ -201,18 +201,19 @@ def _covariate(session: Session, name: str, t_s: float, history_s: float, n_step
         stop_s = np.asarray(table.get("stop_s", time_s), np.float64)
     for k in range(n_steps):
         stop = t_s - (n_steps - 1 - k) * history_s / n_steps
+        before = stop - float(edge_s(stop))
         if column is None:
-            past = time_s < stop - EDGE_S
-            inside = past & (time_s >= stop - history_s / n_steps - EDGE_S)
+            past = time_s < before
+            inside = past & (time_s >= before - history_s / n_steps)
             if inside.any():
                 value[k], known[k] = sample[inside].mean(0), True
             elif past.any() and stop - time_s[past].max() <= MAX_GAP_S:
                 value[k], known[k] = sample[past][np.argmax(time_s[past])], True
             continue
-        past = (time_s < stop - EDGE_S) & np.isfinite(marks)
+        past = (time_s < before) & np.isfinite(marks)
         if past.any():
             last = np.flatnonzero(past)[np.argmax(time_s[past])]
-            if not time_s[last] < stop_s[last] < stop - EDGE_S:
+            if not time_s[last] < stop_s[last] < before:
                 since_s = stop - time_s[last]
                 value[k], known[k] = marks[last] * np.exp(-since_s / np.array([np.inf, *FADE_S])), True
     return value, known

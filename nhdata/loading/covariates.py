@@ -27,14 +27,12 @@ from numpy.typing import NDArray
 from nhcatalog.errors import UserError
 from nhdata.features.jit import kernel
 from nhdata.loading.selection import SelectedSession
-from nhdata.loading.series import MAX_GAP_S, Recent, SeriesReader
+from nhdata.loading.series import MAX_GAP_S, Recent, SeriesReader, edge_s
 from nhdata.store.columns import sentinel
 from nhdata.store.session import Session
 
 FADE_S = (0.1, 0.4, 1.6)
 """Time constants with which the further components of an event fade."""
-EDGE_S = 1e-9
-"""What comes less than this before the end of a step counts as after it: rounding must not let the future in."""
 
 Covariates = tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]
 """Values (B, S, K) and masks (B, S) by name."""
@@ -142,7 +140,7 @@ class CovariateReader:
                 if name in self._columns:
                     _in_force(self._events[number][name], stop_s, here, known)
                 else:
-                    hold(*self._series.signal(number, name), stop_s - EDGE_S, step_s, MAX_GAP_S, here, known)
+                    hold(*self._series.signal(number, name), stop_s - edge_s(stop_s), step_s, MAX_GAP_S, here, known)
                 value[rows], mask[rows] = here.reshape(-1, self.n_steps, n_components), known.reshape(-1, self.n_steps)
             values[name], masks[name] = torch.from_numpy(value), torch.from_numpy(mask)
         return values, masks
@@ -215,8 +213,9 @@ def _in_force(events: Events, stop_s: NDArray[np.float64], out: NDArray[np.float
     """The value that holds at the end of each step, and the same fading, where there is one."""
     if not len(events.time_s):
         return
-    row = np.searchsorted(events.time_s, stop_s - EDGE_S) - 1
-    known[:] = (row >= 0) & (events.until_s[row] >= stop_s - EDGE_S)
+    before_s = stop_s - edge_s(stop_s)
+    row = np.searchsorted(events.time_s, before_s) - 1
+    known[:] = (row >= 0) & (events.until_s[row] >= before_s)
     since_s = (stop_s - events.time_s[row])[known, None]
     fading = np.exp(-since_s / np.array([np.inf, *FADE_S]))
     out[known] = events.value[row[known], None] * fading

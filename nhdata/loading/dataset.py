@@ -73,8 +73,9 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
         of 100 ms blocks: never too few if all units are selected, else in proportion to the spikes of those that are.
     seed : int
     memory_budget_mb : float
-        Decoded spikes to keep, for this data set and all its workers together. Sessions that are larger are gone
-        through a few blocks at a time; see `shuffle_quality`.
+        Decoded spikes to keep, for this data set and all its workers together: 6 bytes per spike of the sessions,
+        and up to 8 kB per session for whole pages. Spikes that do not fit are read a few blocks at a time; see
+        `shuffle_quality`.
     ema_tau_s : tuple of float
         Time constants of the moving averages in ``WindowBatch.ema_hz``; they look back up to 20 s, before the
         history and never past its end.
@@ -360,6 +361,10 @@ class WindowDataset(torch.utils.data.IterableDataset[WindowBatch]):
             )
             self._planned = key, plan
         return self._planned[1]
+
+    def slots_within(self, memory_budget_mb: float) -> int:
+        """Chunks of spikes that a memory budget has room for; all of them where their spikes fit."""
+        return self._cutter.cache.slots_within(memory_budget_mb)
 
     def open_chunks(self, n_chunks: int) -> int:
         """Chunks of spikes that an order keeps open where there is room for `n_chunks`; 0 where there is for all."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nhdata.features.jit import kernel
-from nhdata.loading.arena import SLOT_BYTES, SpikeArena
+from nhdata.loading.arena import SpikeArena, slots_within
 from nhdata.loading.mix import block_chunks
 from nhdata.loading.selection import SelectedSession
 from nhdata.store.layout import BLOCK_S, CHUNK_SPIKES
@@ -42,12 +42,22 @@ class ChunkReader:
         return chunk_spans(self._session.block_offsets, self._session.tick_hz, self._session.n_spikes)
 
     def read(self, numbers: NDArray[np.int64], tick: Rows, unit: Rows) -> None:
-        """Decode chunks, in ascending order, each into an array of CHUNK_SPIKES ticks and one of units."""
+        """Decode chunks, in ascending order, each into an array of CHUNK_SPIKES ticks and one of units.
+
+        Nothing is written past the last spike of a chunk.
+        """
         shards = self._session.shards
         if shards is not None:
             shards.fetch(numbers.tolist())
             for k, number in enumerate(numbers.tolist()):
-                shards.read_chunk(number, tick[k], unit[k])
+                n = min(self._session.n_spikes - number * CHUNK_SPIKES, CHUNK_SPIKES)
+                if n == CHUNK_SPIKES:
+                    shards.read_chunk(number, tick[k], unit[k])
+                    continue
+                # the padding of a short chunk would take the memory of a full one
+                ticks, units = np.empty(CHUNK_SPIKES, np.uint32), np.empty(CHUNK_SPIKES, np.uint16)
+                shards.read_chunk(number, ticks, units)
+                tick[k][:n], unit[k][:n] = ticks[:n], units[:n]
             return
         edges = np.flatnonzero(np.diff(numbers) > 1) + 1
         for run in np.split(np.arange(len(numbers)), edges):  # neighbours in one read
@@ -78,7 +88,8 @@ class SpikeCache:
     ----------
     sessions : sequence of SelectedSession
     memory_budget_mb : float
-        Megabytes (1e6 bytes) of decoded spikes to keep, in all processes that share this cache.
+        Megabytes (1e6 bytes) of decoded spikes to keep, 6 bytes each in whole pages, in all processes that share this
+        cache.
 
     Attributes
     ----------
@@ -92,9 +103,13 @@ class SpikeCache:
         self._sessions = tuple(sessions)
         n_chunks = [-(-s.n_spikes // CHUNK_SPIKES) for s in sessions]
         self.first_chunk = np.cumsum([0, *n_chunks])
-        total = int(self.first_chunk[-1])
-        self.arena = SpikeArena(max(total, 1), min(max(int(memory_budget_mb * 1e6) // SLOT_BYTES, 1), max(total, 1)))
+        total = max(int(self.first_chunk[-1]), 1)
+        self.arena = SpikeArena(total, min(max(self.slots_within(memory_budget_mb), 1), total))
         self._begin()
+
+    def slots_within(self, memory_budget_mb: float) -> int:
+        """Chunks that a memory budget has room for; all of them where their spikes fit."""
+        return slots_within(memory_budget_mb * 1e6, np.array([s.n_spikes for s in self._sessions], np.int64))
 
     def _begin(self) -> None:
         is_local = all(isinstance(s.path, Path) for s in self._sessions)

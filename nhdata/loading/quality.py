@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nhdata.loading.arena import SLOT_BYTES
 from nhdata.loading.dataset import WindowDataset
 from nhdata.loading.plan import EpochPlan
 
@@ -46,7 +45,7 @@ def shuffle_quality(windows: WindowDataset, budgets_mb: Sequence[float] = ()) ->
     """
     found = []
     for budget_mb in budgets_mb or [windows.memory_budget_mb]:
-        plan = windows.plan(open_chunks=windows.open_chunks(int(budget_mb * 1e6) // SLOT_BYTES))
+        plan = windows.plan(open_chunks=windows.open_chunks(windows.slots_within(budget_mb)))
         tick_hz = np.array([s.tick_hz for s in windows.selection.sessions])
         session, mark = plan.windows[:, 0], plan.windows[:, 1]
         minute = session * 2**20 + (mark / (60 * tick_hz[session])).astype(np.int64)

@@ -15,6 +15,19 @@ from nhdata.loading.selection import SelectedSession
 from nhdata.store.session import Session
 
 MAX_GAP_S = 1.0
+EDGE_S = 1e-9
+EDGE_EPS = 2.0**-51  # two to four units in the last place of a time
+FloatOrArray = TypeVar("FloatOrArray", float, NDArray[np.float64])
+
+
+@kernel
+def edge_s(time_s: FloatOrArray) -> FloatOrArray:
+    """Rounding of times: a nanosecond, or what float64 cannot resolve on a clock that counts from 1970.
+
+    A sample less than this before the end of a step or bin counts as after it: rounding must not let the future in.
+    """
+    rounding: FloatOrArray = np.maximum(EDGE_S, EDGE_EPS * np.abs(time_s))
+    return rounding
 
 
 class Signal(NamedTuple):
@@ -151,9 +164,10 @@ def resample(
     out, known : (T, K), (T,)
         Written in place; where nothing is known the value is 0.
     """
-    i = np.searchsorted(time_s, start_s - 1e-9)
+    i = np.searchsorted(time_s, start_s - edge_s(start_s))
     for k in range(len(out)):
-        stop_s = start_s + (k + 1) * bin_s - 1e-9
+        stop_s = start_s + (k + 1) * bin_s
+        stop_s -= edge_s(stop_s)
         first = i
         out[k] = 0
         while i < len(time_s) and time_s[i] < stop_s:

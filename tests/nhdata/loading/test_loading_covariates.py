@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from nhcatalog.errors import UserError
 from nhdata.loading import WindowBatch, WindowDataset, audit_batches, make_loader
-from nhdata.loading.covariates import FADE_S, CovariateReader, hold, n_components, present
+from nhdata.loading.covariates import FADE_S, CovariateReader, Events, _in_force, hold, n_components, present
+from nhdata.loading.series import edge_s, resample
 from nhdata.recording import Recording, Series
 from nhdata.sources import SourceOptions
 from nhdata.sources.synthetic import SyntheticSource
@@ -129,6 +130,31 @@ def test_what_comes_at_the_end_of_the_history_or_later_is_not_looked_at(full: Re
     for name in set(NAMES) - {"trials@stim_on_s"}:  # whose value is always 1
         later = (windows.covariates(np.array([just_after]))[0][name] for windows in (one, other))
         assert not torch.equal(*later)
+
+
+@pytest.mark.parametrize("origin_s", [0.0, 1.6e9, 1.6e9 + 1 / 3], ids=["0", "1970", "1970, odd"])
+def test_edges_of_steps_and_bins_allow_for_the_resolution_of_the_clock(origin_s: float) -> None:
+    """One sample at the very end of each step, rounded down by one unit in the last place; one well before it."""
+    stop_s = origin_s + 0.1 * np.arange(1, 51)
+    future_s = np.nextafter(stop_s, -np.inf)  # stands for the time of the end itself
+    present_s = stop_s - 1e-5
+    time_s = np.column_stack([present_s, future_s]).ravel()
+    value = np.tile(np.float32([1, 100]), 50)[:, None]
+    out, known = np.zeros((50, 1), np.float32), np.zeros(50, bool)
+    hold(time_s, value, stop_s - edge_s(stop_s), 0.05, 0.01, out, known)
+    assert known.all()
+    np.testing.assert_array_equal(out[:, 0], 1)
+
+    resample(time_s, value, origin_s, 0.1, 1.0, out, known)
+    np.testing.assert_array_equal(out[:, 0], [1, *[50.5] * 49])
+
+    for at_s, newest in ((present_s, 1), (future_s, 0)):
+        held, known[:] = np.zeros((50, 4), np.float32), False
+        values = np.arange(50, dtype=np.float32)
+        _in_force(Events(at_s, values, np.append(at_s[1:], np.inf)), stop_s, held, known)
+        assert known[1:].all()
+        assert known[0] == newest
+        np.testing.assert_array_equal(held[1:, 0], values[1:] - (1 - newest))
 
 
 @given(

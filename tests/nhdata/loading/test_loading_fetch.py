@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import nhdata
 from nhdata.loading import WindowBatch, WindowDataset
-from nhdata.loading.arena import SLOT_BYTES, SpikeArena
+from nhdata.loading.arena import PAGE_BYTES, SLOT_BYTES, SpikeArena, slots_within
 from nhdata.loading.fetch import ChunkReader, SpikeCache, chunk_spans
 from nhdata.loading.selection import select_units
 from nhdata.store.layout import CHUNK_SPIKES, block_offsets
@@ -139,9 +139,40 @@ def test_batches_do_not_depend_on_the_budget(
     assert poor._cutter.cache.arena.nbytes == 2 * SLOT_BYTES
 
 
+def test_short_sessions_take_memory_for_their_spikes_only(store: Path) -> None:
+    """40 sessions under a budget of four full chunks."""
+    sessions = select_units(nhdata.open(store)).sessions[:1] * 40
+    n = sessions[0].n_spikes
+    cache = SpikeCache(sessions, 4 * SLOT_MB)
+    before = os.fstat(cache.arena._file).st_blocks * 512
+    whole = np.tile([[0], [0], [10**7]], 40)
+    whole[0] = np.arange(40)
+    lo, hi = cache.locate(*whole)
+    (rows,) = (rows for rows, _ in cache.held(lo, hi))
+    assert rows == slice(0, 40), "all are held at once"
+    cache.fetch(lo, hi)
+    assert cache.arena.is_full
+    pages = (-(-4 * n // PAGE_BYTES) + -(-2 * n // PAGE_BYTES)) * PAGE_BYTES
+    bookkeeping = 16 * PAGE_BYTES
+    assert 40 * 6 * n <= os.fstat(cache.arena._file).st_blocks * 512 - before <= 40 * pages + bookkeeping
+    expected = nhdata.open(store).session(sessions[0].session_id).read(0, n)
+    for slot in cache.arena.slot_of[:40] - 1:
+        part = slice(slot * CHUNK_SPIKES, slot * CHUNK_SPIKES + n)
+        np.testing.assert_array_equal(cache.arena.tick[part], expected[0])
+        np.testing.assert_array_equal(cache.arena.unit[part], expected[1])
+
+
+def test_slots_are_one_per_chunk_where_the_spikes_fit_the_budget() -> None:
+    full, small = CHUNK_SPIKES, 100
+    n_spikes = np.array([full, small, full + small, 0])
+    needed = 2 * SLOT_BYTES + 2 * 2 * PAGE_BYTES
+    assert slots_within(needed, n_spikes) == 4
+    assert slots_within(needed - 1, n_spikes) == 2
+
+
 def test_a_cache_travels_empty(store: Path) -> None:
     sessions = select_units(nhdata.open(store)).sessions
-    cache = SpikeCache(sessions, 1.0)
+    cache = SpikeCache(sessions, 0.001)  # less than one session
     lo, hi = cache.locate(*np.array([[0], [0], [10**6]], np.int64))
     cache.fetch(lo, hi)
     other = pickle.loads(pickle.dumps(cache))  # noqa: S301 (made here)
