@@ -120,3 +120,24 @@ def int64_ids(path: Path | str, ids: NDArray[Any]) -> NDArray[np.int64]:
     if not is_int64(ids):
         raise SourceError(path, f"cluster {ids.max()} is beyond 64-bit integers", "export it with smaller numbers")
     return ids.astype(np.int64)
+
+
+def precision_notes(dtype: np.dtype[Any], last_s: float) -> list[str]:
+    """A note of how coarse spike times in seconds are that a source keeps as float32 or float16; else none.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Type in which the source keeps them.
+    last_s : float
+        The last spike.
+
+    Examples
+    --------
+    >>> precision_notes(np.dtype(np.float32), 7200.0)
+    ['spike times are float32: steps of 0.488 ms at the end']
+    """
+    if dtype.kind != "f" or dtype.itemsize >= 8:
+        return []
+    step_ms = 1e3 * float(np.spacing(dtype.type(last_s)))
+    return [f"spike times are {dtype.name}: steps of {step_ms:.3g} ms at the end"]

@@ -22,7 +22,7 @@ from nhdata.sources._columns import (
     text_column,
     unit_numbers,
 )
-from nhdata.sources._spikes import blocks, check_spike_times
+from nhdata.sources._spikes import blocks, check_spike_times, precision_notes
 from nhdata.sources.nwb.nodes import Dataset, Group, check, read_all
 from nhdata.sources.nwb.tables import ragged_bounds, read_column, read_columns, unread_columns
 
@@ -76,6 +76,7 @@ def read_units(path: Path | str, file: Group, *, keep_all: bool = False) -> Good
         own.append(("source_id", said))
     notes += add_columns(columns, own, RENAMED)
     notes += unread_columns(table, n_units, USED)
+    notes += precision_notes(table["spike_times"].dtype, last_s)
     if keep_all:
         columns["good"] = good
     return GoodUnits(

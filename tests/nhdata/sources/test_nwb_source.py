@@ -296,3 +296,14 @@ def test_the_note_of_a_bad_start_time_reaches_the_recording(nwb_file):
     recording = load_one(nwb_file)
     assert recording.date is None
     assert "date not known: session_start_time 'May 2024' is not ISO 8601" in recording.provenance.notes
+
+
+@pytest.mark.parametrize(("dtype", "n_notes"), [("float32", 1), ("float64", 0)])
+def test_coarse_spike_times_are_noted(nwb_file: Path, dtype: str, n_notes: int) -> None:
+    with h5py.File(nwb_file, "a") as file:
+        times = file["units/spike_times"][:]
+        del file["units/spike_times"]
+        file["units/spike_times"] = times.astype(dtype)
+    step_ms = 1e3 * np.spacing(times.max().astype(np.float32))
+    notes = [note for note in load_one(nwb_file).provenance.notes if note.startswith("spike times are")]
+    assert notes == [f"spike times are float32: steps of {step_ms:.3g} ms at the end"] * n_notes
