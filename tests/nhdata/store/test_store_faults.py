@@ -102,7 +102,9 @@ def test_an_exception_at_any_file_operation_loses_nothing(
     def replace(root: str) -> None:
         add_session(to_place(root), encoded(recording, "one", "M3"), replace=True)
 
-    scenarios = {"add": add, "replace": replace, "sweep": lambda root: sweep(root, SOON)}
+    scenarios = {"add": add, "sweep": lambda root: sweep(root, SOON)}
+    if not isinstance(to_place(base), Url):
+        scenarios["replace"] = replace
     for name, scenario in scenarios.items():
         clean = copy(base, f"{name}-clean")
         before = contents(clean)
