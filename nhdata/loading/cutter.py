@@ -142,7 +142,7 @@ class WindowCutter:
             none = torch.empty(0), torch.empty(0, dtype=torch.int32)
             tokens = [(torch.cat(times), torch.cat(units)) for times, units in [zip(none, *tokens, strict=True)]]
         ((time_s, token_unit),) = tokens
-        self._leave_out_unobserved(session, asked.mark, unit_mask.numpy(), unit_id.numpy())
+        self._leave_out_unobserved(session, asked.mark, asked.past_bins, unit_mask.numpy(), unit_id.numpy())
         t_s = self.t_s(session, asked.mark)
         series, series_mask = self._series(session, t_s)
         covariates, covariates_mask = self._covariates.cut(session, t_s)
@@ -167,14 +167,18 @@ class WindowCutter:
         self,
         session: NDArray[np.int64],
         mark: NDArray[np.int64],
+        past: NDArray[np.int64],
         unit_mask: NDArray[np.bool_],
         unit_id: NDArray[np.int64],
     ) -> None:
-        """Mask units in windows that touch time in which they were not observed."""
+        """Mask units in windows that touch time in which they were not observed.
+
+        The `past` bins that moving averages look back belong to a window.
+        """
         for number in self._partly_observed.intersection(session.tolist()):
             rows = np.flatnonzero(session == number)
             num, den = self._flat.numerator[number], self._flat.denominator[number]
-            start = mark[rows] - self.n_history * num // den
+            start = mark[rows] - np.maximum(past[rows], self.n_history) * num // den
             stop = mark[rows] - -self.n_horizon * num // den
             for column, spans in self._observed[number]:
                 at = np.searchsorted(spans[:, 0], start, side="right") - 1

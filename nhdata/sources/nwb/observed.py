@@ -58,6 +58,8 @@ def partly_observed(
     """
     spans = _spans(table)
     if spans is None or f"{COLUMN}_index" not in table:
+        if COLUMN in table:
+            notes.append(f"{COLUMN} left out: not a list of starts and stops with an index of units")
         return None
     try:
         bounds = ragged_bounds(table, COLUMN)

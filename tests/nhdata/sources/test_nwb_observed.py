@@ -92,6 +92,16 @@ def test_no_window_gives_an_unobserved_unit_as_silent(store: Path) -> None:
     assert n > 300
 
 
+def test_moving_averages_do_not_take_unobserved_time_for_silence(store: Path) -> None:
+    found = []
+    for batch in WindowDataset(store, split="all", shuffle=False, ema_tau_s=(5.0,)):
+        found.append(batch.ema_hz[:, 0, 6:11][batch.unit_mask[:, 6:11]])
+    averages = torch.cat(found)
+    assert len(averages) > 100
+    assert averages.min() > 4.0
+    assert averages.mean() == pytest.approx(10.0, rel=0.05)
+
+
 def test_means_do_not_learn_unobserved_time_as_silence(store: Path) -> None:
     windows = WindowDataset(store, split="all", shuffle=False, history_s=0.5, horizon_s=0.5, bin_s=0.02)
     assert mean_counts(windows) / 0.02 == pytest.approx([10.0] * 12, rel=0.1)
@@ -114,13 +124,17 @@ def test_units_observed_alike_need_no_table(tmp_path: Path) -> None:
     assert list(source.load(ref).intervals) == ["invalid_times"]
 
 
-@pytest.mark.parametrize("damage", ["index", "nan", "backwards"])
+@pytest.mark.parametrize("damage", ["index", "nan", "backwards", "shape"])
 def test_malformed_intervals_cost_a_note_and_no_spikes(damage: str, path: Path) -> None:
     with h5py.File(path, "a") as file:
         if damage == "index":
             file["units/obs_intervals_index"][-1] = 200
         elif damage == "nan":
             file["units/obs_intervals"][3, 0] = np.nan
+        elif damage == "shape":
+            values = file["units/obs_intervals"][:].ravel()
+            del file["units/obs_intervals"]
+            file["units/obs_intervals"] = values
         else:
             file["units/obs_intervals"][3] = [50.0, 20.0]
     source = open_source("nwb")
