@@ -64,24 +64,23 @@ def one_select(connection: duckdb.DuckDBPyConnection, query: str) -> duckdb.Stat
 
 
 def as_subquery(query: str) -> str:
-    """Return the text of a statement in parentheses, without the semicolons and comments at its end.
+    """Return the text of a statement in parentheses, without the semicolons at its end.
 
     Examples
     --------
-    >>> as_subquery("select 1; -- one")
-    '(select 1)'
+    >>> as_subquery("select 1;")
+    '(select 1\\n)'
     """
     content = query.encode(errors="surrogatepass")  # DuckDB counts bytes
-    ends = [(at, str(kind)) for at, kind in duckdb.tokenize(query)]
     stop = len(content)
-    while ends:
-        at, kind = ends.pop()
+    for at, kind in reversed(duckdb.tokenize(query)):
         token = content[at:stop].strip()
         is_open = token.startswith(b"/*") and not token.endswith(b"*/")  # DuckDB says what is wrong with it
-        if is_open or not (kind.endswith("comment") or token == b";"):
+        if is_open or not (str(kind).endswith("comment") or token.startswith(b";")):
             break
         stop = at
-    return f"({content[:stop].decode(errors='surrogatepass').rstrip()})"
+    # DuckDB 1.5 lists no comments: one may be left, and ends with the line
+    return f"({content[:stop].decode(errors='surrogatepass').rstrip()}\n)"
 
 
 def one_line(error: BaseException) -> str:

@@ -146,7 +146,7 @@ def file_name(position: int) -> str:
 
 
 class Log:
-    """The log's files. What was read once is kept, because a log file never changes."""
+    """The log's files, read once; the newest is read again, which tells a log made again from this one."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
@@ -166,6 +166,8 @@ class Log:
         """
         head = max(self.positions(), default=0)
         self._read = {known: commit for known, commit in self._read.items() if position < known <= head}
+        if self._read and self.read(max(self._read)) != self._read[max(self._read)]:
+            self._read = {}  # the catalog was deleted and made again
         # Files are looked for by number, not taken from the listing: a listing made while others write
         # may show a later file and not the one before it.
         missing = [number for number in range(position + 1, head + 1) if number not in self._read]

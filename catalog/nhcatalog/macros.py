@@ -51,7 +51,7 @@ MACROS = {
         "median_rate_hz, n_trials",
         "TABLE SELECT s.session_id, s.source, s.subject, s.lab, s.date, round(s.duration_s / 60, 1) AS duration_min, "
         "s.n_units, coalesce(u.n_good, 0) AS n_good, u.regions, u.median_rate_hz, s.n_trials "
-        "FROM sessions s LEFT JOIN (SELECT session_id, sum(n)::BIGINT AS n_good, "
+        "FROM sessions s LEFT JOIN (SELECT session_id, sum(n) AS n_good, "
         "string_agg(region || ' ' || n, ', ' ORDER BY n DESC, region) AS regions, "
         "median(rate) AS median_rate_hz FROM (SELECT session_id, region, count(*) AS n, median(rate_hz) AS rate "
         "FROM units WHERE good GROUP BY ALL) GROUP BY session_id) u USING (session_id)",

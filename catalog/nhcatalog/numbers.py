@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from nhcatalog.guard import QueryError
 
-MAX_INT64 = 2**63 - 1
-
 
 def plain_numbers(table: pa.Table) -> pa.Table:
-    """Return a table without decimal columns.
+    """Return a table without decimal numbers, also inside lists, structures and maps.
 
     DuckDB gives the sum of whole numbers as HUGEINT, which Arrow holds as decimal numbers and pandas as Python objects.
 
@@ -25,7 +22,8 @@ def plain_numbers(table: pa.Table) -> pa.Table:
     Returns
     -------
     pyarrow.Table
-        Decimals without digits after the point are int64, or float64 if a value does not fit; other decimals float64.
+        Decimals without digits after the point are int64, or float64 if a value of the column does not fit; other
+        decimals float64.
 
     Examples
     --------
@@ -33,9 +31,8 @@ def plain_numbers(table: pa.Table) -> pa.Table:
     >>> plain_numbers(pa.table({"n": pa.array([Decimal(7)], pa.decimal128(38, 0))})).schema.field("n").type
     DataType(int64)
     """
-    if not any(pa.types.is_decimal(kind) for kind in table.schema.types):
-        return table
-    return table.cast(_schema(table.schema, [table]))
+    schema = _schema(table)
+    return table if schema == table.schema else table.cast(schema)
 
 
 def plain_batches(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
@@ -47,18 +44,11 @@ def plain_batches(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> tuple
         While reading, if a later batch has a sum that does not fit int64.
     """
     batches = iter(batches)
-    if not any(pa.types.is_decimal(kind) for kind in schema.types):
+    if _schema(schema.empty_table()) == schema:
         return schema, batches
-    first = list(next_or_none(batches))
-    plain = _schema(schema, [pa.Table.from_batches([batch]) for batch in first])
+    first = list(islice(batches, 1))
+    plain = _schema(pa.Table.from_batches(first, schema))
     return plain, (_cast(batch, plain) for batch in chain(first, batches))
-
-
-def next_or_none(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yield the first batch, if there is one."""
-    for batch in batches:
-        yield batch
-        return
 
 
 def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -70,16 +60,35 @@ def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _schema(schema: pa.Schema, tables: list[pa.Table]) -> pa.Schema:
+def _schema(table: pa.Table) -> pa.Schema:
+    """The table's schema without decimal numbers."""
     fields = []
-    for number, field in enumerate(schema):
-        if pa.types.is_decimal(field.type):
-            is_whole = field.type.scale == 0 and all(_fits(table.column(number)) for table in tables)
-            field = field.with_type(pa.int64() if is_whole else pa.float64())
-        fields.append(field)
-    return pa.schema(fields, schema.metadata)
+    for field, column in zip(table.schema, table.columns, strict=True):
+        kind = _plain(field.type, pa.int64())
+        if kind != field.type and not _fits(column, kind):
+            kind = _plain(field.type, pa.float64())
+        fields.append(field.with_type(kind))
+    return pa.schema(fields, table.schema.metadata)
 
 
-def _fits(column: pa.ChunkedArray) -> bool:
-    bounds = pc.min_max(column).as_py()
-    return all(value is None or abs(value) <= MAX_INT64 for value in bounds.values())
+def _plain(kind: pa.DataType, whole: pa.DataType) -> pa.DataType:
+    """A type with float64, and `whole` for whole numbers, in the place of decimals."""
+    if pa.types.is_decimal(kind):
+        return whole if kind.scale == 0 else pa.float64()
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_plain(field.type, whole)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_plain(kind.key_type, whole), kind.item_field.with_type(_plain(kind.item_type, whole)))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(kind.value_field.with_type(_plain(kind.value_type, whole)), kind.list_size)
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_plain(kind.value_type, whole)))
+    return kind
+
+
+def _fits(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
+    try:
+        column.cast(kind)
+    except pa.ArrowInvalid:
+        return False
+    return True

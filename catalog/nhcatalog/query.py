@@ -127,6 +127,9 @@ class Engine:
                     raise KeyboardInterrupt from None
                 raise
             check_files(self._state)
+            # DuckDB stops its other threads when one fails, and sometimes reports that they were stopped
+            if isinstance(error, duckdb.InterruptException) or str(error).startswith("INTERRUPT Error"):
+                raise QueryError("a row of the query failed, and DuckDB gives no reason", "run it again") from None
             # errors of a later batch pass through Arrow, which keeps their text only
             if isinstance(error, duckdb.OutOfMemoryException) or str(error).startswith("Out of Memory Error"):
                 advice = f"ask for fewer rows or columns (the limit is {self._memory_limit})"

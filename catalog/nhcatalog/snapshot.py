@@ -149,9 +149,27 @@ class Snapshot:
         return pa.RecordBatchReader.from_batches(*plain_batches(schema, found))
 
     def _reopen(self) -> bool:
-        """Pin the same position in the newest checkpoint; False if this is it already."""
-        state = Reader(self._files).state(self.position)
-        if state.checkpoint.number == self._state.checkpoint.number:
+        """Pin the same position in the newest checkpoint; False if this is it already.
+
+        Raises
+        ------
+        CatalogError
+            If the catalog was deleted, or made again, since this snapshot was opened.
+        """
+        reader = Reader(self._files)
+        is_there = reader.state().position >= self.position
+        state = reader.state(self.position if is_there else None)
+        if not is_there or state.last_change != self._last_change(state):
+            problem = f"{self._files.root}: deleted, or made again, since position {self.position} was opened"
+            raise CatalogError(problem, "open the store again")
+        if state.key == self._state.key:
             return False
         self._state = state
         return True
+
+    def _last_change(self, newest: State) -> tuple[str, str] | None:
+        """The last change before this snapshot; that of `newest` where a compaction replaced the file that has it."""
+        try:
+            return self._state.last_change
+        except MissingFile:
+            return newest.last_change

@@ -104,6 +104,22 @@ class State:
         commit = (last.session_id, last.committed_at) if last else ()
         return str(self.files.root), str(self.checkpoint.number), history, str(self.position), *commit
 
+    @cached_property
+    def last_change(self) -> tuple[str, str] | None:
+        """Session and time of the last commit; another for a catalog made again at the same path.
+
+        None where nothing was committed. Raises CatalogError if a file that it needs cannot be read.
+        """
+        for commit in reversed(self.tail):
+            if commit.kind != "rebuild":
+                return commit.session_id, commit.committed_at
+        history = read_history(self.files, self.checkpoint, ["_commit", "session_id", "_committed_at"])
+        before = history.filter(pc.less_equal(history["_commit"], scalar(self.position, pa.int64())))
+        if not len(before):
+            return None
+        row = before.slice(pc.index(before["_commit"], pc.max(before["_commit"])).as_py(), 1).to_pylist()[0]
+        return str(row["session_id"]), str(row["_committed_at"])
+
     def commit(self, position: int) -> Commit:
         """A commit of the tail."""
         return self.tail[position - self.checkpoint.position - 1]
@@ -245,22 +261,25 @@ def read_history(files: Files, checkpoint: Checkpoint, columns: list[str] | None
 
 
 class Reader:
-    """Opens states of one catalog; keeps the newest checkpoint and the log files that it has read."""
+    """Opens states of one catalog; keeps the log files that it has read."""
 
     def __init__(self, files: Files) -> None:
         self.files = files
         self.log = Log(files)
-        self._checkpoint = Checkpoint()
+        self._none = Checkpoint()
 
     def checkpoint(self) -> Checkpoint:
         """The newest checkpoint."""
-        while (newest := max(numbers(self.files), default=0)) != self._checkpoint.number:
+        # It is read each time: one of the same number may be of a catalog that was deleted and made again.
+        while newest := max(numbers(self.files), default=0):
             try:
-                self._checkpoint = read_checkpoint(self.files, newest)
+                checkpoint = read_checkpoint(self.files, newest)
             except FileNotFoundError:
                 if max(numbers(self.files), default=0) == newest:
                     raise CatalogError(f"{self.files.locate(checkpoint_name(newest))}: missing", RESTORE) from None
-        return self._checkpoint
+            else:
+                return checkpoint
+        return self._none
 
     def state(self, at: int | None = None) -> State:
         """The catalog as it is now, or as it was at a position.
@@ -277,7 +296,7 @@ class Reader:
                 return self._pin(checkpoint, tail, at)
             except (FileNotFoundError, MissingCommit, MissingFile) as error:
                 # A checkpoint made meanwhile may have taken the place of what is gone.
-                if self.checkpoint().number != checkpoint.number:
+                if self.checkpoint() != checkpoint:
                     continue
                 if isinstance(error, CatalogError):
                     raise

@@ -9,7 +9,6 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
@@ -36,8 +35,6 @@ def _finite(value: Any) -> Any:
         return {k: _finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(v) for v in value]
-    if isinstance(value, Decimal):  # inside a list or a structure
-        return int(value) if value == value.to_integral_value() else float(value)
     return None if isinstance(value, float) and not -float("inf") < value < float("inf") else value
 
 
@@ -90,13 +87,8 @@ def _csv(rows: pa.RecordBatchReader, sink: BinaryIO) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(rows.schema.names)
     for batch in rows:
-        writer.writerows(zip(*(_plain(column) for column in batch.columns), strict=True))
+        writer.writerows(zip(*(column.to_pylist() for column in batch.columns), strict=True))
     text.detach()
-
-
-def _plain(column: pa.Array) -> list[Any]:
-    values = column.to_pylist()
-    return [_finite(value) if isinstance(value, list | dict) else value for value in values]
 
 
 def _ndjson(rows: pa.RecordBatchReader, sink: BinaryIO) -> None:

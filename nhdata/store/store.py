@@ -105,14 +105,18 @@ class Store:
         Raises
         ------
         UserError
-            If the store has no such session.
+            If the store has no such session, or it has other content than the catalog says.
         """
         entry = self.snapshot.entries.get(session_id)
         if entry is None:
             raise UserError(f"{self.path} has no session {session_id!r}", "list them with 'nhdata ls'")
         from nhdata.store.session import Session  # zarr, for those who read arrays
 
-        return Session(self.path / entry.path)
+        session = Session(self.path / entry.path)
+        if session.attrs.get("content_hash") != entry.content_hash:
+            problem = f"{session.path}: has other content than at log position {self.position}"
+            raise UserError(problem, "the store was made again, or is damaged: open it again, then 'nhdata validate'")
+        return session
 
     def match(self, text: str) -> str:
         """The id of the one session whose id is `text` or starts with it.

@@ -45,7 +45,7 @@ class Listing:
     def condition(self) -> str:
         """The ``WHERE`` clause."""
         text = as_subquery(self.where.strip())
-        if text == "()":
+        if text == "(\n)":
             return ""
         if re.match(r"\((select|with|from)\b", text, re.IGNORECASE):
             return f"where {KEY[self.table]} in {text}"

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 
@@ -180,16 +181,24 @@ def test_a_forked_child_can_query(catalog: Catalog) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "text"),
+    ("query", "value"),
     [
-        ("select 1", "(select 1)"),
-        ("select 1;", "(select 1)"),
-        ("select 1; -- one", "(select 1)"),
-        ("select 1 -- one; two", "(select 1)"),
-        ("select ';--' /* a; */ ; ;\n-- b", "(select ';--')"),
-        ("select 'é;' as \"日;\"; -- é", "(select 'é;' as \"日;\")"),
-        ("select 1 /* open", "(select 1 /* open)"),
+        ("select 1", 1),
+        ("select 1;", 1),
+        ("select 1; -- one", 1),
+        ("select 1 -- one; two", 1),
+        ("select 1 -- one\n;;", 1),
+        ("select ';--' /* a; */ ; ;\n-- b", ";--"),
+        ("select 'é;' as \"日;\"; -- é", "é;"),
+        ("select $$;--$$; /* a */ -- b", ";--"),
     ],
 )
-def test_the_end_of_a_statement_is_left_out_of_a_subquery(query: str, text: str) -> None:
-    assert as_subquery(query) == text
+def test_semicolons_and_comments_at_the_end_of_a_statement_do_not_reach_the_query_around_it(
+    query: str, value: object
+) -> None:
+    assert duckdb.sql(f"select * from {as_subquery(query)} as answer where true").fetchall() == [(value,)]
+
+
+def test_an_open_comment_at_the_end_of_a_statement_is_an_error() -> None:
+    with pytest.raises(duckdb.ParserException, match="unterminated"):
+        duckdb.sql(f"select * from {as_subquery('select 1 /* open')}")

@@ -65,7 +65,9 @@ def test_sql_parameters(nhdata_run, small_store) -> None:
     assert "parameter" in nhdata_run("sql", "select $missing", *args[6:]).stderr
 
 
-@pytest.mark.parametrize(("name", "written"), [("715093703", "715093703"), ("007", "007"), ("1e5", '"1e5"')])
+@pytest.mark.parametrize(
+    ("name", "written"), [("715093703", "715093703"), ("007", "007"), ("1e5", "1e5"), ("1.5", '"1.5"')]
+)
 def test_a_parameter_of_digits_is_compared_with_text_and_with_numbers(nhdata_run, tmp_path, name, written) -> None:
     store = tmp_path / "data.zarr"
     source = SyntheticSource(SourceOptions(n_sessions=1, n_units=12, duration_s=20.0))
@@ -109,7 +111,8 @@ def test_an_error_in_a_late_row_is_one_line_and_leaves_no_file(nhdata_run, small
     for form in ("csv", "ndjson", "parquet", "table"):
         result = nhdata_run("sql", late, "--store", small_store, "--format", form, "--out", tmp_path / "x")
         assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
-        assert "late" in result.stderr
+        # DuckDB 1.5 reports now and then that it stopped its other threads instead
+        assert "late" in result.stderr or "a row of the query failed" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

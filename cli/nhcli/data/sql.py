@@ -119,5 +119,5 @@ def _value(text: str, whole_as_text: bool) -> Any:
         value = json.loads(text)
     except ValueError:
         return text
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    is_whole = isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0
     return text if isinstance(value, list | dict) or (is_whole and whole_as_text) else value

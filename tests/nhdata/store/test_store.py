@@ -234,3 +234,21 @@ def test_dask_worker_without_the_store_reports_an_error(root, tmp_path):
             assert client.compute(counts + 0).result(timeout=20) == 900
     finally:
         process.communicate("\n", timeout=60)
+
+
+def test_a_store_made_again_at_the_same_path_is_never_mixed_with_the_old_one(recording, put, tmp_path) -> None:
+    root = tmp_path / "s"
+    put(root, recording())
+    store = nhdata.open(root)
+    assert store.sql("select count(*) as n from units").to_pylist() == [{"n": 5}]
+    shutil.rmtree(root)
+    put(root, recording(subject="another"))
+    with pytest.raises(UserError, match="has other content than at log position 1"):
+        store.session("mouse-1")
+    with pytest.raises(UserError, match="deleted, or made again"):
+        store.sql("select count(*) as n from units")
+    store.refresh()
+    assert store.session("mouse-1").attrs["subject"] == "another"
+    assert store.sql(
+        "select subject, count(*) as n from units join sessions using (session_id) group by 1"
+    ).to_pylist() == [{"subject": "another", "n": 5}]
