@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nhcatalog.errors import UserError
-from nhdata.workers.host import check_at_worker, run_at_worker
+from nhdata.workers.host import check_at_worker, check_version, installed_version, run_at_worker
 from nhdata.workers.where import SchedulerLost, WorkerDied, Workers
 
 CONNECT_TIMEOUT_S = 10
@@ -151,14 +151,16 @@ def _addresses(connection: Connection) -> list[str]:
 
 
 def _check(client: Any, check: Callable[[], None]) -> None:
-    answers = client.run(check_at_worker, check, on_error="return")
-    for worker, answer in answers.items():
-        if isinstance(answer, Exception):
-            problem = f"worker {worker} cannot run neurohorizon ({type(answer).__name__}: {answer})"
-            raise UserError(problem, "install the same version there")
-        if answer is not None:
-            problem, _, remedy = answer.rpartition(": ")
-            raise UserError(problem, remedy)
+    """Check every worker: first its version, as another one may not read `check`."""
+    for function, argument in ((check_version, installed_version()), (check_at_worker, check)):
+        answers = client.run(function, argument, on_error="return")
+        for worker, answer in answers.items():
+            if isinstance(answer, Exception):
+                problem = f"worker {worker} cannot run neurohorizon ({type(answer).__name__}: {answer})"
+                raise UserError(problem, "install the same version there")
+            if answer is not None:
+                problem, _, remedy = answer.rpartition(": ")
+                raise UserError(problem, remedy)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ _host: ContextVar[str] = ContextVar("host", default="")
 
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _SETTINGS = (("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), ("AWS_REGION", "AWS_DEFAULT_REGION"), ("AWS_SKIP_SIGNATURE",))
+_SYNONYMS = {name: names[0] for names in _SETTINGS for name in names}
 
 
 def on_worker() -> str:
@@ -51,6 +53,18 @@ def run_at_worker(task: Callable[[Any], Any], item: Any) -> Any:
     """Do a task as a worker of a cluster."""
     with at_worker():
         return task(item)
+
+
+def installed_version() -> str:
+    """Version of neurohorizon that this process runs."""
+    return version("neurohorizon")
+
+
+def check_version(wanted: str) -> str | None:
+    """The error of a worker that runs another version of neurohorizon than the client; None if it is the same."""
+    if installed_version() == wanted:
+        return None
+    return f"neurohorizon {installed_version()} on worker {socket.gethostname()}, {wanted} here: install {wanted} there"
 
 
 def check_at_worker(check: Callable[[], None]) -> str | None:
@@ -114,14 +128,11 @@ def elsewhere(place: Place) -> UserError:
 def s3_settings() -> tuple[tuple[str, str], ...]:
     """Settings of S3 in this process's environment that workers must share; none of them is a secret.
 
-    Credentials are listed by name only.
+    Each has the name of the variable that is set. Credentials are listed by name only.
     """
     settings = []
     for names in _SETTINGS:
-        for name in names:
-            if value := os.environ.get(name):
-                settings.append((names[-1], value))
-                break
+        settings += [(name, value) for name in names if (value := os.environ.get(name))][:1]
     settings += [(name, "") for name in CREDENTIALS if os.environ.get(name)]
     if os.environ.get("AWS_PROFILE"):
         settings.append(("AWS_PROFILE", ""))
@@ -129,23 +140,27 @@ def s3_settings() -> tuple[tuple[str, str], ...]:
 
 
 def check_s3_settings(wanted: tuple[tuple[str, str], ...]) -> None:
-    """Hold the client's settings of S3 against those of this worker.
+    """Compare the client's settings of S3 with those of this worker.
 
     Raises
     ------
     UserError
         If settings are missing or other, naming them, or there are no credentials while the client has some.
     """
-    there = dict(s3_settings())
+    here = {_SYNONYMS.get(name, name): (name, value) for name, value in s3_settings()}
     needed = [name for name, _ in wanted if name in (*CREDENTIALS, "AWS_PROFILE")]
-    missing = [name for name, value in wanted if value and name not in there]
+    missing = [name for name, value in wanted if value and _SYNONYMS.get(name, name) not in here]
     if needed and not _has_credentials():
         missing += needed
     if missing:
         raise UserError(f"{', '.join(missing)} missing", "start the workers with the same AWS_* settings as here")
     for name, value in wanted:
-        if value and there[name] != value:
-            raise UserError(f"{name} is {there[name]}, here it is {value}", "start the workers with the same settings")
+        name_here, value_here = here.get(_SYNONYMS.get(name, name), (name, value))
+        if value and value_here != value:
+            raise UserError(
+                f"{name_here} is {value_here}, but {name} of the client is {value}",
+                "start the workers with the same settings",
+            )
 
 
 def _has_credentials() -> bool:

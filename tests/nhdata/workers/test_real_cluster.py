@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -134,9 +135,16 @@ def test_a_recording_that_the_worker_does_not_see(dask: Dask, tmp_path: Path, re
 
 
 def test_missing_settings_of_s3_are_refused(dask: Dask, bucket: str) -> None:
-    names = "AWS_ENDPOINT_URL, AWS_DEFAULT_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY missing on worker"
+    names = "AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY missing on worker"
     with pytest.raises(UserError, match=names):
         ingest(f"{bucket}/s.zarr", "synthetic", [], options=OPTIONS, workers=dask.workers)
+
+
+def test_a_worker_of_another_version_is_refused(dask: Dask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = version("neurohorizon")
+    monkeypatch.setattr(cluster, "installed_version", lambda: "99.0")
+    with pytest.raises(UserError, match=rf"neurohorizon {here} on worker \S+, 99\.0 here: install 99\.0 there"):
+        ingest(tmp_path / "s.zarr", "synthetic", [], options=OPTIONS, workers=dask.workers)
 
 
 def test_a_scheduler_without_workers_is_reported_and_one_that_ends_is_an_error(
