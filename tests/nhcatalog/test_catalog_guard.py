@@ -122,7 +122,7 @@ def test_deep_nesting_is_refused_or_answered(catalog: Catalog, deep: str, value:
         ("VALUES (1), (2)", 2),
         ("SELECT 'a; DROP TABLE x' AS text", 1),
         ("DESCRIBE intervals", 7),
-        ("SUMMARIZE units", 33),
+        ("SUMMARIZE units", 34),
         ("SHOW TABLES", 5),
         ("WITH g AS MATERIALIZED (SELECT * FROM units WHERE good) SELECT * FROM g", 5),
         ("WITH RECURSIVE r(a) AS (SELECT 1 UNION ALL SELECT a + 1 FROM r WHERE a < 5) FROM r", 5),
