@@ -19,9 +19,6 @@ class SchedulerLost(UserError):
         super().__init__(problem, "start it and run the same command again")
         self.scheduler = scheduler
 
-    def __reduce__(self) -> tuple[type, tuple[str]]:
-        return SchedulerLost, (self.scheduler,)
-
 
 @dataclass(frozen=True, slots=True)
 class Slurm:

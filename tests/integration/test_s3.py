@@ -90,7 +90,7 @@ def test_readers_while_sessions_are_replaced(url: str) -> None:
     assert nhdata.open(url).position == 4
 
 
-@on_both_servers
+@pytest.mark.parametrize("bucket", ["s3_server"], indirect=True)
 def test_killed_at_any_moment_nothing_is_lost_and_a_rerun_completes(bucket: str) -> None:
     url = f"{bucket}/killed"
     nhdata_command = str(Path(sys.executable).parent / "nhdata")

@@ -29,7 +29,7 @@ def test_log_verify_compact_vacuum_remove(nhdata_run, store) -> None:
     would = json.loads(run("vacuum", "--grace-s", 0, "--dry-run").stdout)["files"]
     assert json.loads(run("vacuum").stdout)["files"] == []
     assert json.loads(run("vacuum", "--grace-s", 0).stdout)["files"] == would
-    assert len(would) == 2 + 2 * 4  # two log files, and four tables of two sessions
+    assert len(would) == 1 + 2 * 4  # a log file, and four tables of two sessions
     assert nhdata.open(store).session_ids == [second]
     assert nhdata.open(store, at=2).session_ids == [first, second]
     gone = nhdata_run("catalog", "remove", second, first, "--store", store)

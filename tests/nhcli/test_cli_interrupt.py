@@ -76,9 +76,7 @@ def copied(store: Path, to: Path) -> tuple[Path, Path]:
     return to, to / fifo.relative_to(store)
 
 
-@pytest.mark.parametrize(
-    ("where", "first"), [("jobs", signal.SIGINT), ("scheduler", signal.SIGTERM)], indirect=["where"]
-)
+@pytest.mark.parametrize(("where", "first"), [("scheduler", signal.SIGTERM)], indirect=["where"])
 def test_ends_with_one_line(where: list[str], first: signal.Signals, store: Path, tmp_path: Path) -> None:
     ingested = tmp_path / "ingested.zarr"
     counted, counts_fifo = copied(store, tmp_path / "counted.zarr")
